@@ -79,3 +79,12 @@ def test_a_dictionary_takes_the_entries_of_another():
     second.update(first)
     assert list(second) == ["b", "a"]
     assert second["a"] is first["a"]
+
+
+def test_dictionaries_are_read_with_a_default_and_cleared():
+    table = nn.ModuleDict({"a": nn.ReLU()})
+    assert isinstance(table.get("a"), nn.ReLU)
+    assert table.get("b") is None
+    table.clear()
+    assert len(table) == 0
+    assert not list(table.modules())[1:]

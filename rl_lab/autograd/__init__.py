@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
-from rl_lab.autograd import function
+from rl_lab.autograd import function, functional
 from rl_lab.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from rl_lab.autograd.function import Function
 from rl_lab.autograd.gradcheck import gradcheck, gradgradcheck
@@ -25,6 +25,7 @@ __all__ = [
     "detect_anomaly",
     "enable_grad",
     "function",
+    "functional",
     "grad",
     "gradcheck",
     "gradgradcheck",

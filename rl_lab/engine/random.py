@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rl_lab.engine.device import DeviceLike, check_device
+from rl_lab.engine.device import CPU, DeviceLike, check_device
 from rl_lab.engine.device import device as device_type
 from rl_lab.engine.dtype import DTypeLike, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError, StateError
@@ -59,6 +59,18 @@ class Generator:
         self.seed_sequence = _seed_sequence(seed)
         self.state.copy_(_first_words(self.seed_sequence))
         return self
+
+    def initial_seed(self) -> int:
+        """The seed with which the stream was started last. Raises StateError for a stream that `spawn` made: it has none."""
+        entropy = self.seed_sequence.entropy
+        if self.seed_sequence.spawn_key or not isinstance(entropy, int):
+            raise StateError("this stream was made by spawn(), so it has no seed of its own")
+        return entropy
+
+    @property
+    def device(self) -> device_type:
+        """Where the stream draws: always the cpu."""
+        return CPU
 
     def spawn(self, count: int) -> "list[Generator]":
         """``count`` independent streams; each call gives other streams."""

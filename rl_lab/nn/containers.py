@@ -254,6 +254,15 @@ class _Dict(Module, Generic[Item]):
         del self[name]
         return item
 
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._items().clear()
+        changes.note(self)
+
+    def get(self, name: str, default: Item | None = None) -> Item | None:
+        """The entry of this name, or ``default``."""
+        return self._items().get(name, default)
+
     def __len__(self) -> int:
         return len(self._items())
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rl_lab as rl
+from rl_lab.engine.errors import StateError
 from tests.checks import assert_close
 
 N = 40_000
@@ -260,3 +261,16 @@ def test_gumbel_softmax_samples_the_distribution():
     hard = rl.nn.functional.gumbel_softmax(logits, hard=True, generator=rl.Generator(5)).numpy()
     np.testing.assert_allclose(hard.sum(1), 1.0, rtol=1e-6)
     np.testing.assert_allclose(hard.mean(0), [0.1, 0.2, 0.7], atol=0.015)
+
+
+def test_a_generator_tells_its_seed():
+    generator = rl.Generator(7)
+    assert generator.initial_seed() == 7
+    assert generator.manual_seed(9).initial_seed() == 9
+    assert str(generator.device) == "cpu"
+    with pytest.raises(StateError, match="no seed of its own"):
+        generator.spawn(1)[0].initial_seed()
+    with pytest.raises(TypeError, match="a seed must be an integer"):
+        generator.manual_seed("a")
+    with pytest.raises(TypeError, match="between integers"):
+        rl.randint(0, 2.5, (3,))
