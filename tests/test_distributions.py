@@ -557,3 +557,53 @@ def test_a_value_outside_of_the_support_is_refused(name, given, values):
             kind(*parameters).log_prob(rl.tensor(value))
     if name not in ("Categorical", "OneHotCategorical"):
         kind(*parameters, validate_args=False).log_prob(rl.tensor(values[0]))
+
+
+# --- larger batches, and all values ----------------------------------------------------------------------------------
+
+EXPANDED = {
+    **{name: lambda name=name: getattr(d, name)(*[t(value) for value in OTHER_PAIRS[name][0]]) for name in OTHER_PAIRS},
+    "Normal": lambda: d.Normal(t(A[0]), t(B[0])),
+    "Categorical": lambda: d.Categorical(logits=t(LOGITS[:3])),
+    "Bernoulli": lambda: d.Bernoulli(probs=t(P[0])),
+    "Uniform": lambda: d.Uniform(t(A[0]), t(A[0] + B[0])),
+    "StudentT": lambda: d.StudentT(t(C[0]), t(A[0]), t(B[0])),
+    "Independent": lambda: d.Independent(d.Normal(t(A), t(B)), 1),
+    "MultivariateNormal": lambda: d.MultivariateNormal(t(A), scale_tril=rl.diag_embed(t(B))),
+    "log-normal": lambda: d.TransformedDistribution(d.Normal(t(A[0]), t(B[0])), d.ExpTransform()),
+    "mixture": lambda: d.MixtureSameFamily(d.Categorical(logits=t(A)), d.Normal(t(A), t(B))),
+    "RelaxedBernoulli": lambda: d.RelaxedBernoulli(rl.tensor(0.5), probs=t(P[0])),
+}
+
+
+@pytest.mark.parametrize("name", EXPANDED)
+def test_an_expanded_batch_has_the_same_distributions(name):
+    one = EXPANDED[name]()
+    many = one.expand((2, *one.batch_shape))
+    assert many.batch_shape == (2, *one.batch_shape)
+    assert one.batch_shape == EXPANDED[name]().batch_shape
+    drawn = many.sample((5,), generator=rl.Generator(1))
+    assert drawn.shape == (5, 2, *one.batch_shape, *one.event_shape)
+    if name == "Dirichlet":
+        drawn = rl.tensor([0.25, 0.25, 0.5]).expand(drawn.shape)
+    with rl.no_grad():
+        np.testing.assert_array_equal(many.log_prob(drawn).numpy(), one.log_prob(drawn).numpy())
+    if any(size > 1 for size in one.batch_shape):
+        with pytest.raises(RuntimeError):
+            one.expand([size + 1 for size in one.batch_shape])
+
+
+def test_all_values_of_a_distribution_can_be_listed():
+    logits = rl.tensor(LOGITS)
+    values = d.Categorical(logits=logits).enumerate_support()
+    assert values.shape == (5, 4)
+    assert values[:, 2].tolist() == [0, 1, 2, 3, 4]
+    assert d.Categorical(logits=logits).enumerate_support(expand=False).shape == (5, 1)
+    assert d.Bernoulli(probs=t(P)).enumerate_support()[:, 1, 2].tolist() == [0.0, 1.0]
+    one_hot = d.OneHotCategorical(logits=logits)
+    assert one_hot.enumerate_support()[:, 3].tolist() == np.eye(5).tolist()
+    total = one_hot.log_prob(one_hot.enumerate_support()).exp().sum(0)
+    np.testing.assert_allclose(total.numpy(), 1.0, atol=1e-5)
+    assert not d.Normal.has_enumerate_support
+    with pytest.raises(NotImplementedError, match="cannot be listed"):
+        d.Normal(0.0, 1.0).enumerate_support()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.engine.ops.creation import arange, as_tensor
 from rl_lab.engine.ops.rearrange import broadcast_tensors
 from rl_lab.nn.functional import binary_cross_entropy_with_logits
 
@@ -47,6 +47,10 @@ class Bernoulli(Distribution):
         return random.bernoulli(probabilities.contiguous(), generator=generator)
 
     support_text = "0 and 1"
+    has_enumerate_support = True
+
+    def _all_values(self) -> Tensor:
+        return arange(2).float()
 
     def _holds(self, x: Tensor) -> Tensor:
         return (x == 0) | (x == 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import rl_lab.engine.random as random
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.creation import as_tensor
+from rl_lab.engine.ops.creation import arange, as_tensor
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.engine.tape import enable_grad
 
@@ -64,6 +64,10 @@ class Categorical(Distribution):
         return drawn.t().reshape(self._extended_shape(sample_shape))
 
     support_text = "the numbers of the classes"
+    has_enumerate_support = True
+
+    def _all_values(self) -> Tensor:
+        return arange(self.logits.shape[-1])
 
     def _holds(self, x: Tensor) -> Tensor:
         return (x >= 0) & (x < self.logits.shape[-1]) & (x == x.long())

@@ -10,7 +10,7 @@ from rl_lab.distributions.continuous import _uniform
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import xlogy
-from rl_lab.engine.ops.creation import as_tensor, zeros
+from rl_lab.engine.ops.creation import as_tensor, eye, zeros
 from rl_lab.engine.ops.elementwise import lgamma, softplus_plain
 from rl_lab.engine.ops.reduction import log_softmax, logsumexp
 from rl_lab.engine.tape import no_grad
@@ -131,6 +131,10 @@ class OneHotCategorical(Distribution):
             return self._one_hot(self._categorical.sample(sample_shape, generator=generator))
 
     support_text = "one-hot vectors of the classes"
+    has_enumerate_support = True
+
+    def _all_values(self) -> Tensor:
+        return eye(self._event_shape[0])
 
     def _holds(self, x: Tensor) -> Tensor:
         return ((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1) & (x.shape[-1] == self._event_shape[0])

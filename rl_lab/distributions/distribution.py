@@ -1,7 +1,9 @@
 """Base class of the distributions."""
 
+import copy
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.operands import broadcast_shape
 from rl_lab.engine.tape import no_grad
 
+Self = TypeVar("Self", bound="Distribution")
 TensorLike = Tensor | np.ndarray | float | Sequence[float]
 """A parameter of a distribution: a tensor, or anything of which `rl_lab.as_tensor` makes one."""
 
@@ -28,6 +31,8 @@ class Distribution:
 
     has_rsample = False
     """Whether `rsample` is available."""
+    has_enumerate_support = False
+    """Whether `enumerate_support` is available."""
 
     def __init__(self, batch_shape: tuple[int, ...] = (), event_shape: tuple[int, ...] = (), validate_args: bool | None = None):
         self._batch_shape = tuple(batch_shape)
@@ -65,6 +70,35 @@ class Distribution:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one value of one distribution."""
         return self._event_shape
+
+    def expand(self: Self, batch_shape: Sequence[int]) -> Self:
+        """The same distributions in a larger batch, whose shape the present one must fit. Parameters share their memory.
+
+        Raises ShapeError if the shapes do not fit.
+        """
+        made = copy.copy(self)
+        rank = len(self._batch_shape)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and value.dim() >= rank:
+                setattr(made, name, value.expand((*batch_shape, *value.shape[rank:])))
+            elif isinstance(value, Distribution):
+                setattr(made, name, value.expand((*batch_shape, *value.batch_shape[rank:])))
+        made._batch_shape = tuple(batch_shape)
+        return made
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All values, along a new first dimension: (values, *batch_shape, *event_shape), or with ones for the batch unless ``expand``.
+
+        Raises NotImplementedError unless ``has_enumerate_support``.
+        """
+        values = self._all_values()
+        shape = (len(values), *[1] * len(self._batch_shape), *self._event_shape)
+        values = values.reshape(shape)
+        return values.expand((len(values), *self._batch_shape, *self._event_shape)) if expand else values
+
+    def _all_values(self) -> Tensor:
+        """All values of one distribution, (values, *event_shape)."""
+        raise NotImplementedError(f"the values of {type(self).__name__} cannot be listed")
 
     def _extended_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
         return (*tuple(sample_shape), *self._batch_shape, *self._event_shape)
