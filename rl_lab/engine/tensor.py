@@ -468,8 +468,8 @@ class TensorCore:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: shape, dtype, the state of the gradient, and the values, shortened."""
-        if recorder() is not None:
-            return f"<pre>{escape(repr(self))}</pre>"
+        if recorder() is not None:  # a notebook shows the tensor, and the function does not get this text
+            return f"<pre>tensor(&lt;recording&gt;, shape={self.sizes})</pre>"
         if self.grad_node() is not None:
             gradient = f"computed by {self.node.name}"  # type: ignore[union-attr]
         elif self.needs_grad:
