@@ -1,6 +1,7 @@
 """A folder of any file system that fsspec knows, as the place of runs whose machines share no disk: s3://, gs://, hdfs://, ..."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ from rl_lab.experiment.faults import STORAGE, Fault, first_line
 
 _LATEST = "latest"
 """File that names the version of a run that is complete."""
+ATTEMPTS = 3
+PAUSE = 0.3
+"""Seconds between attempts to read a version."""
 
 
 class Store:
@@ -41,21 +45,34 @@ class Store:
 
         Raises Fault if that fails, or if the name of a file leads out of the directory.
         """
-        try:
-            shutil.rmtree(run, ignore_errors=True)
-            version = self._latest()
-            if not version:
-                return False
-            root = f"{self._place}/{version}"
-            for name in self._files.find(root):
-                part = name[name.index(root.lstrip("/")) + len(root.lstrip("/")) :].lstrip("/")
-                if ".." in Path(part).parts:
-                    raise Fault(f"{name} leads out of the run")
-                run.joinpath(part).parent.mkdir(parents=True, exist_ok=True)
-                self._files.get_file(name, str(run / part))
-            return True
-        except Exception as error:
-            raise Fault(f"{self._place} cannot be read: {first_line(error)}", STORAGE) from error
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._fetch(run)
+            except Fault:
+                raise
+            except Exception as error:  # a task that was taken for lost may replace the version while it is read
+                if attempt + 1 == ATTEMPTS:
+                    raise Fault(f"{self._place} cannot be read: {first_line(error)}", STORAGE) from error
+                time.sleep(PAUSE)
+        raise AssertionError
+
+    def _fetch(self, run: Path) -> bool:
+        """`fetch` in one attempt."""
+        shutil.rmtree(run, ignore_errors=True)
+        version = self._latest()
+        if not version:
+            return False
+        root = f"{self._place}/{version}"
+        for name in self._files.find(root):
+            _, below, part = name.partition(root.lstrip("/"))
+            if not below:
+                raise OSError(f"{name} is not below {root}")
+            part = part.lstrip("/")
+            if ".." in Path(part).parts:
+                raise Fault(f"{name} leads out of the run", STORAGE)
+            run.joinpath(part).parent.mkdir(parents=True, exist_ok=True)
+            self._files.get_file(name, str(run / part))
+        return True
 
     def _latest(self) -> str:
         """The name of the latest complete version; empty if there is none."""
