@@ -111,6 +111,7 @@ def expected_sum(way, a, b):
         (PLAIN, 2, 70, 3, TILES),
         (A_TRANSPOSED, 40, 70, 3, SWAPPED),
         (A_TRANSPOSED, 2, 70, 3, TILES),
+        (A_TRANSPOSED, 40, 1, 3, TILES),
         (B_TRANSPOSED, 2, 5, 3, TILES),
         (B_TRANSPOSED, 32, 512, 130, SWAPPED),
         (PLAIN, 32, 512, 130, SWAPPED),
