@@ -79,7 +79,7 @@ def way_of(layout: int, n: int, k: int, m: int) -> int:
     """The way in which a product of this shape is computed: `TILES`, `DOTS`, `DOTS_OF_COPY` or `SWAPPED`."""
     narrow = m < NARROW or NARROW < m <= RAGGED
     if layout == A_TRANSPOSED:
-        return SWAPPED if narrow and 1 < k and m < n else TILES
+        return SWAPPED if narrow and k > 1 and m < n else TILES
     if layout == B_TRANSPOSED:
         narrow = narrow or (k >= DEEP and NARROW < m <= RAGGED_AND_DEEP and m != 2 * NARROW)
     elif m > NARROW:
