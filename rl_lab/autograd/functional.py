@@ -81,7 +81,10 @@ def vjp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensors, Tensors]:
-    """(outputs, the product of the vector ``v`` and the Jacobian). ``v`` has the shapes of the outputs; None stands for 1 for a number."""
+    """(outputs, the product of the vector ``v`` and the Jacobian). ``v`` has the shapes of the outputs; None stands for 1 for a number.
+
+    Raises ShapeError if ``v`` does not fit.
+    """
     with enable_grad():
         given = _started(inputs, create_graph)
         outputs = func(*given)
@@ -97,7 +100,10 @@ def jvp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensors, Tensors]:
-    """(outputs, the product of the Jacobian and the vector ``v``). ``v`` has the shapes of the inputs; None stands for 1 for a number."""
+    """(outputs, the product of the Jacobian and the vector ``v``). ``v`` has the shapes of the inputs; None stands for 1 for a number.
+
+    Raises ShapeError if ``v`` does not fit.
+    """
     with enable_grad():
         given = _started(inputs, create_graph)
         outputs = func(*given)
@@ -116,7 +122,10 @@ def vhp(
     create_graph: bool = False,
     strict: bool = False,
 ) -> tuple[Tensor, Tensors]:
-    """(output, the product of the vector ``v`` and the Hessian) of a function with one number as its result."""
+    """(output, the product of the vector ``v`` and the Hessian) of a function with one number as its result.
+
+    Raises ShapeError for another result, or if ``v`` does not fit.
+    """
     with enable_grad():
         given = _started(inputs, create_graph)
         out = _number(func(*given))

@@ -39,7 +39,7 @@ class Poisson(Distribution):
     def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return random.poisson(self.rate.detach().expand(self._extended_shape(sample_shape)), generator)
 
-    support_text = "whole numbers from 0 on"
+    support_text = "integers of at least 0"
 
     def _holds(self, x: Tensor) -> Tensor:
         return (x >= 0) & (x == x.floor())
@@ -79,7 +79,7 @@ class Geometric(Distribution):
             u = _uniform(self._extended_shape(sample_shape), generator)
             return (u.log() / (-self.probs).log1p()).floor()
 
-    support_text = "whole numbers from 0 on"
+    support_text = "integers of at least 0"
 
     def _holds(self, x: Tensor) -> Tensor:
         return (x >= 0) & (x == x.floor())

@@ -305,7 +305,7 @@ class Recorder:
     def hand_over(self, tensors: Sequence[Tensor]) -> None:
         """Set on the caller's tensors what a call that is not replayed has set on the recorder's."""
         for theirs, own in zip(tensors, self.arguments, strict=True):
-            if id(own.storage) not in self._aliases:
+            if not self.stands_in(own.storage):
                 theirs.data = own
             if own._grad is not None:
                 theirs._grad = own._grad
@@ -325,9 +325,8 @@ class Recorder:
     def store_attribute(self, owner: Counted, name: str) -> None:
         """Note that an attribute of a module is about to be set."""
         if id(owner) not in self._made:
-            self.read_attribute(
-                owner, name
-            )  # a replay must find the value that the recording found, or it would keep another one
+            # A replay repeats no stores, so it must begin with the value with which the recording began.
+            self.read_attribute(owner, name)
             self.reads.store(owner.__dict__, name, owner.__dict__[name])
 
     def uses(self, owner: Counted) -> None:

@@ -474,11 +474,11 @@ def run_hooks(hooks: dict[int, Callable], gradient: Any, shown: list | None) -> 
         if shown is not None:
             shown.append(gradient)
         if replacement is not None:
-            if getattr(replacement, "sizes", None) != gradient.sizes or replacement.dtype is not gradient.dtype:
-                found = f"shape {tuple(replacement.sizes)}" if hasattr(replacement, "sizes") else type(replacement).__name__
-                raise StateError(
-                    f"a hook must return a gradient of shape {tuple(gradient.sizes)} in the same dtype, got {found}"
-                )
+            wanted = f"a hook must return a gradient of shape {tuple(gradient.sizes)} in the same dtype, got"
+            if not isinstance(replacement, type(gradient)):
+                raise StateError(f"{wanted} {type(replacement).__name__}")
+            if replacement.sizes != gradient.sizes or replacement.dtype is not gradient.dtype:
+                raise StateError(f"{wanted} {replacement.dtype.name} of shape {tuple(replacement.sizes)}")
             gradient = replacement
     if shown is not None:
         shown.append(gradient)

@@ -604,8 +604,7 @@ class watching:
     def reach_owner(self, owner: Any, what: str) -> None:
         """`reach` the object of a method written in C; gives up if its state cannot be compared."""
         self.reach(owner, what)
-        known = isinstance(owner, (TensorCore, Counted, *CONTAINERS, *BUFFERS, *IMMUTABLE)) or is_plain(owner)
-        if not known and self.recording.reason is None:
+        if not _is_comparable(owner) and self.recording.reason is None:
             self.recording.give_up(
                 f"it uses {what}, a method written in C of a {type(owner).__name__}, whose reads cannot be seen"
             )

@@ -165,7 +165,7 @@ class Agent:
         name = envs.spec.id if getattr(envs, "spec", None) else "the environment"  # type: ignore[union-attr]
         self.check_spaces(name, envs.single_observation_space, envs.single_action_space)
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-            raise Fault(f"seed must be a whole number from 0 on, got {seed!r}")
+            raise Fault(f"seed must be an integer of at least 0, got {seed!r}")
         self.config = config
         self.envs = envs
         self.seed = int(seed)
@@ -312,7 +312,8 @@ class Agent:
         of another shape.
         """
         if type(observation) is np.ndarray and observation.dtype == self.observation_dtype and observation.shape == self.shape:
-            x, one = observation, True
+            x = observation
+            one = True
         else:
             x, one, given = self._arrays(observation)
             action_mask = given if action_mask is None else action_mask
@@ -338,11 +339,10 @@ class Agent:
     def _arrays(self, observation: Any) -> tuple[np.ndarray, bool, Any]:
         """The array of one observation or of a batch, whether it is one, and the mask or masks inside. Raises ShapeError for others."""
         kind = type(self).__name__
-        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-            space = getattr(getattr(self.envs, "observation_mapping", None), "space", None)
-            if not isinstance(space, Tuple):
-                raise ShapeError(f"{kind}.predict takes an observation, not the pair (observation, info) that reset() returns")
         mapping = getattr(self.envs, "observation_mapping", None)
+        is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
+        if is_pair and not (mapping is not None and isinstance(mapping.space, Tuple)):
+            raise ShapeError(f"{kind}.predict takes an observation, not the pair (observation, info) that reset() returns")
         reason = ""
         if mapping is not None and not mapping.is_identity:
             try:
@@ -423,7 +423,7 @@ class Agent:
         False to stop. Raises NumericalError as `advance` does, and EnvironmentFault if an environment fails.
         """
         if not isinstance(total_timesteps, (int, float, np.number)) or not total_timesteps >= 1 or total_timesteps % 1:
-            raise Fault(f"total_timesteps must be a whole number from 1 on, got {total_timesteps!r}")
+            raise Fault(f"total_timesteps must be an integer of at least 1, got {total_timesteps!r}")
         total = self.timesteps + int(total_timesteps)
         self.config = dataclasses.replace(self.config, total_timesteps=total)
         shown = make_progress(total) if progress else NoProgress()

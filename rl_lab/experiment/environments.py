@@ -175,7 +175,7 @@ def _require_choices(backend: str, vectorization: str, channels: str, frame_stac
         if given not in choices:
             raise Fault(f"{name} must be one of {', '.join(choices)}, got {given!r}")
     if not isinstance(frame_stack, (int, np.integer)) or isinstance(frame_stack, bool) or frame_stack < 1:
-        raise Fault(f"frame_stack must be a whole number from 1 on, got {frame_stack!r}")
+        raise Fault(f"frame_stack must be an integer of at least 1, got {frame_stack!r}")
 
 
 def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -> bool:
@@ -387,7 +387,7 @@ def open_environments(
         return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
     count = 1 if num_envs is None else num_envs
     if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-        raise Fault(f"num_envs must be a whole number from 1 on, got {count!r}")
+        raise Fault(f"num_envs must be an integer of at least 1, got {count!r}")
     if isinstance(what, type) and issubclass(what, VectorEnv):
         return what(num_envs=count, **as_arguments(env_kwargs)), None  # type: ignore[call-arg]
     single: Any = what

@@ -363,7 +363,7 @@ class Module(Counted):
         }
         tensors = {name: value for name, value in own.items() if name not in extra}
         for name in tensors:
-            if name in state_dict and not hasattr(state_dict[name], "shape"):
+            if name in state_dict and not isinstance(state_dict[name], (Tensor, np.ndarray)):
                 faults.append(f"{name} is {type(state_dict[name]).__name__}, not a tensor.")
             elif name in state_dict and tuple(state_dict[name].shape) != own[name].shape:
                 faults.append(

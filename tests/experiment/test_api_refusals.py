@@ -65,14 +65,14 @@ class MaskedByProperty(Masked):
         ({"vectorization": "Async"}, "vectorization must be one of"),
         ({"vectorization": "subproc"}, "vectorization must be one of"),
         ({"channels": "frist"}, "channels must be one of"),
-        ({"frame_stack": 0}, "frame_stack must be a whole number from 1 on, got 0"),
-        ({"frame_stack": 1.5}, "frame_stack must be a whole number"),
-        ({"num_envs": 0}, "num_envs must be a whole number from 1 on, got 0"),
-        ({"num_envs": 2.0}, "num_envs must be a whole number"),
-        ({"num_envs": "2"}, "num_envs must be a whole number"),
-        ({"seed": None}, "seed must be a whole number from 0 on, got None"),
-        ({"seed": 1.7}, "seed must be a whole number"),
-        ({"seed": -1}, "seed must be a whole number"),
+        ({"frame_stack": 0}, "frame_stack must be an integer of at least 1, got 0"),
+        ({"frame_stack": 1.5}, "frame_stack must be an integer"),
+        ({"num_envs": 0}, "num_envs must be an integer of at least 1, got 0"),
+        ({"num_envs": 2.0}, "num_envs must be an integer"),
+        ({"num_envs": "2"}, "num_envs must be an integer"),
+        ({"seed": None}, "seed must be an integer of at least 0, got None"),
+        ({"seed": 1.7}, "seed must be an integer"),
+        ({"seed": -1}, "seed must be an integer"),
     ],
 )
 @pytest.mark.parametrize("env", [World, "CartPole-v1"], ids=["class", "id"])
@@ -86,7 +86,7 @@ def test_words_and_numbers_that_do_not_exist(env, given, message):
 @pytest.mark.parametrize("steps", [float("nan"), float("inf"), 0, -3, 1.5, "100", None])
 def test_a_number_of_steps_is_whole(steps):
     agent = DQN(World, **SMALL)
-    with pytest.raises(Fault, match="total_timesteps must be a whole number"):
+    with pytest.raises(Fault, match="total_timesteps must be an integer"):
         agent.learn(steps)
     assert agent.timesteps == 0
     assert 10 <= agent.learn(1e1).timesteps < 20
