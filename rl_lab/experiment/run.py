@@ -219,7 +219,7 @@ class Run:
         strange = first_not_finite({key: part for key, part in state.items() if key != DRIVER})
         if strange:
             raise Fault(
-                f"checkpoint {name} of {self.path} holds {strange}, which is not finite{self._offer(name) if offers else ''}",
+                f"checkpoint {name} of {self.path} holds {strange}, which is not finite{offer(name)}",
                 NUMERICAL,
             )
         return state

@@ -298,15 +298,18 @@ def _swapped(a, b, out, n, k, m, lda, ldb, ldc, layout, result, first, extra, in
 def _multiply_copy(a, b, out, n, k, m, lda, ldb, ldc):
     """`multiply_dots` for a b that is stored as (k, m)."""
     if k * m <= STACKED:
-        rows = stacked()
-        transpose(b, ldb, rows, k, k, m)
-        multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
+        _by_copy(a, b, out, n, k, m, lda, ldb, ldc, stacked())
     else:
         copy = np.empty(k * m, np.float32)
-        rows = np.int64(copy.ctypes.data)
-        transpose(b, ldb, rows, k, k, m)
-        multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
+        _by_copy(a, b, out, n, k, m, lda, ldb, ldc, np.int64(copy.ctypes.data))
         keep(copy)
+
+
+@part
+def _by_copy(a, b, out, n, k, m, lda, ldb, ldc, rows):
+    """`_multiply_copy` by way of the address ``rows``."""
+    transpose(b, ldb, rows, k, k, m)
+    multiply_dots(a, rows, out, n, k, m, lda, k, ldc)
 
 
 @primitive
