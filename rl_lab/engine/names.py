@@ -36,13 +36,12 @@ def numpy_names(function: Function) -> Function:
 
     @wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        if options:
-            for name in NUMPY_NAMES.keys() & options.keys():
-                if NUMPY_NAMES[name] in options:
-                    raise TypeError(
-                        f"{function.__name__}() got both {NUMPY_NAMES[name]} and {name}: they are the same argument"
-                    )
-                options[NUMPY_NAMES[name]] = options.pop(name)
+        if not options:
+            return function(*arguments)
+        for name in NUMPY_NAMES.keys() & options.keys():
+            if NUMPY_NAMES[name] in options:
+                raise TypeError(f"{function.__name__}() got both {NUMPY_NAMES[name]} and {name}: they are the same argument")
+            options[NUMPY_NAMES[name]] = options.pop(name)
         return function(*arguments, **options)
 
     return call  # type: ignore[return-value]

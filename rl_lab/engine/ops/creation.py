@@ -193,7 +193,11 @@ def zeros(
     **ignored: object,
 ) -> Tensor:
     """A tensor of zeros, float32 by default. Raises ShapeError for a negative size."""
-    result = clear(_made(sizes if size is None else (size,), float32 if dtype is None else dtype, device, ignored))
+    sizes = sizes if size is None else (size,)
+    if dtype is None and device is None and not ignored:
+        result = clear(_empty(size_argument(sizes)))
+    else:
+        result = clear(_made(sizes, float32 if dtype is None else dtype, device, ignored))
     return result.requires_grad_() if requires_grad else result
 
 

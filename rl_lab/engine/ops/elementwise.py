@@ -10,6 +10,7 @@ from collections.abc import Callable
 from rl_lab.engine.dtype import bool_, float32, int64
 from rl_lab.engine.errors import StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
+from rl_lab.engine.launch import launch
 from rl_lab.engine.number import real
 from rl_lab.engine.ops.conversion import convert
 from rl_lab.engine.ops.operands import as_float, binary, constant, elementwise, unary
@@ -256,11 +257,16 @@ def _with_parameters(
 
     rule.__name__ = f"{name}_rule"
     slope_rule.__name__ = f"{name}_slope_rule"
+    repeated = (0, 0) * (len(forward.buffers) - 2)
 
     def apply(x: Tensor, *values: float) -> Tensor:
         x = as_float(x)
-        parameters = tuple([constant(real(v)) for v in values])
-        return attach(elementwise(forward, (x, *parameters), float32), rule, (x,), (x,), parameters)
+        parameters = tuple([constant(v if type(v) is float else real(v)) for v in values])
+        if x.strides is not None:
+            return attach(elementwise(forward, (x, *parameters), float32), rule, (x,), (x,), parameters)
+        out = empty(x.sizes)
+        launch(forward, (out, x, *parameters), (1, out.storage.nbytes // 4, 0, 1, *repeated))
+        return attach(out, rule, (x,), (x,), parameters)
 
     apply.__name__ = apply.__qualname__ = name
     return apply

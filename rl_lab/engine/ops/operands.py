@@ -13,7 +13,7 @@ from rl_lab.engine.dtype import DType, bool_, dtype_of_numpy, float32, int64, li
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.kernels import layout as layout_kernels
 from rl_lab.engine.launch import Planned, PlannedOuter, launch, recorder
-from rl_lab.engine.memory import Storage
+from rl_lab.engine.memory import Block, Storage
 from rl_lab.engine.number import Number, integer, real
 from rl_lab.engine.tape import Node
 from rl_lab.engine.tensor import Shape, Tensor, contiguous_strides, empty, gradients_of, new, view
@@ -69,9 +69,11 @@ def of_array(array: np.ndarray) -> Tensor:
 
     It shares the array's memory if the array is C-contiguous and has the dtype float32, int64, uint8 or bool, else it has a copy.
     """
-    refuse_recording()
-    kind = dtype_of_numpy(array.dtype)
-    if (array.dtype is not kind.numpy and array.dtype != kind.numpy) or not array.flags.c_contiguous:
+    if recorder() is not None:
+        refuse_recording()
+    dtype = array.dtype
+    kind = dtype_of_numpy(dtype)
+    if (dtype is not kind.numpy and dtype != kind.numpy) or not array.flags.c_contiguous:
         array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
     return new(Storage.over(array), array.shape, None, 0, kind)
 
@@ -394,10 +396,15 @@ def copy_into(target: Tensor, source: Tensor) -> None:
 
 def clear(target: Tensor) -> Tensor:
     """Set every element of a contiguous tensor to 0; returns the tensor. Does not touch the tape and the version counter."""
-    if recorder() is None:
-        ctypes.memset(target.address, 0, math.prod(target.sizes) * target.dtype.itemsize)
-    else:
+    if recorder() is not None:
         copy_into(target, operand(0.0, target))
+        return target
+    nbytes = math.prod(target.sizes) * target.dtype.itemsize
+    block = target.storage.owner
+    if type(block) is Block and target.storage.nbytes == nbytes:  # nothing else is in the block
+        block.array.fill(0)  # a third of the time of a call of memset
+    else:
+        ctypes.memset(target.address, 0, nbytes)
     return target
 
 
