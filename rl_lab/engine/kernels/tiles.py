@@ -396,7 +396,7 @@ _LONG_MASK = ir.VectorType(ir.IntType(1), LANES)
 _LONG_ZERO = ir.Constant(_LONG, [0.0] * LANES)
 DOT_ROWS = (6, 4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
 DOT_COLUMNS = (4, 2, 1) if _MANY_REGISTERS and _WIDE else (2, 1)
-DOT_COLUMNS_OF_ROW = (4, 2, 1)
+DOT_COLUMNS_OF_ROW = (8, 4, 2, 1) if _MANY_REGISTERS and _WIDE else (4, 2, 1)
 """Columns of a block of dot products with several rows, and with one row."""
 
 
@@ -405,27 +405,18 @@ def _picked(builder, x, y, lanes):
 
 
 def _summed(builder, sums):
-    """The sums of the lanes of 1, 2 or 4 vectors, as one vector with a sum per vector.
+    """The sums of the lanes of 1, 2, 4 or 8 vectors, as one vector with a sum per vector.
 
-    Lane p is added to lane p + 8, then to p + 4, to p + 2 and to p + 1.
+    Lane p is added to lane p + 8, then to p + 4, to p + 2 and to p + 1. Pairs of vectors are joined as soon as this saves shuffles,
+    but not at full width, where some processors need twice the time.
     """
-    for half in (8, 4):
-        sums = [
-            builder.fadd(_picked(builder, x, x, list(range(half))), _picked(builder, x, x, list(range(half, 2 * half))))
-            for x in sums
-        ]
-    if len(sums) == 1:
-        (x,) = sums
-        x = builder.fadd(_picked(builder, x, x, [0, 1]), _picked(builder, x, x, [2, 3]))
-        return builder.fadd(_picked(builder, x, x, [0]), _picked(builder, x, x, [1]))
-    pairs = [
-        builder.fadd(_picked(builder, x, y, [0, 1, 4, 5]), _picked(builder, x, y, [2, 3, 6, 7]))
-        for x, y in zip(sums[::2], sums[1::2], strict=True)
-    ]
-    if len(pairs) == 1:
-        (x,) = pairs
-        return builder.fadd(_picked(builder, x, x, [0, 2]), _picked(builder, x, x, [1, 3]))
-    return builder.fadd(_picked(builder, *pairs, [0, 2, 4, 6]), _picked(builder, *pairs, [1, 3, 5, 7]))
+    for half in (8, 4, 2, 1):
+        joins = len(sums) > 1 and (half <= 2 or (half == 4 and len(sums) > 2))
+        total = sums[0].type.count * (2 if joins else 1)
+        low, high = ([i for i in range(total) if i // half % 2 == side] for side in (0, 1))
+        pairs = list(zip(sums[::2], sums[1::2], strict=True)) if joins else [(x, x) for x in sums]
+        sums = [builder.fadd(_picked(builder, x, y, low), _picked(builder, x, y, high)) for x, y in pairs]
+    return sums[0]
 
 
 def _dots(builder, height, width, a, b, out, k, lda, ldb, ldc, runs):
@@ -632,6 +623,113 @@ def transpose_part(_, source, lds, target, ldt, n, m):
     return types.void(*[types.int64] * 6), build
 
 
+def _columns_of(builder, vectors):
+    """The columns of `WIDTH` rows that lie side by side in as many vectors as a row has numbers."""
+    count = len(vectors)
+    if count == 1:
+        return vectors
+    if count % 2 == 0:  # the numbers at even places are those of the even columns
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        halves = [[_picked(builder, x, y, list(range(side, 2 * WIDTH, 2))) for x, y in pairs] for side in (0, 1)]
+        sides = [_columns_of(builder, half) for half in halves]
+        return [column for pair in zip(*sides, strict=True) for column in pair]
+    columns = []
+    for q in range(count):
+        column = vectors[0]
+        places = [divmod(i * count + q, WIDTH) for i in range(WIDTH)]
+        for v in range(1, count):
+            earlier = [lane if v == 1 else i for i, (_, lane) in enumerate(places)]
+            lanes = [WIDTH + lane if of == v else earlier[i] for i, (of, lane) in enumerate(places)]
+            column = _picked(builder, column, vectors[v], lanes)
+        columns.append(column)
+    return columns
+
+
+def _rows_of(builder, columns):
+    """The inverse of `_columns_of`."""
+    count = len(columns)
+    if count == 1:
+        return columns
+    if count % 2 == 0:
+        evens, odds = (_rows_of(builder, columns[side::2]) for side in (0, 1))
+        order = [lane for i in range(WIDTH) for lane in (i, WIDTH + i)]
+        parts = (order[:WIDTH], order[WIDTH:])
+        return [_picked(builder, x, y, lanes) for x, y in zip(evens, odds, strict=True) for lanes in parts]
+    vectors = []
+    for v in range(count):
+        vector = columns[0]
+        places = [divmod(v * WIDTH + i, count) for i in range(WIDTH)]
+        for q in range(1, count):
+            earlier = [row if q == 1 else i for i, (row, _) in enumerate(places)]
+            lanes = [WIDTH + row if of == q else earlier[i] for i, (row, of) in enumerate(places)]
+            vector = _picked(builder, vector, columns[q], lanes)
+        vectors.append(vector)
+    return vectors
+
+
+NARROW_ROWS = tuple(range(2, 9))
+"""Lengths of rows for which `WIDTH` rows side by side are taken apart or put together as a whole."""
+
+
+def _for_each_length(builder, length, body):
+    """Emit ``body(count)`` for each of `NARROW_ROWS`, and the choice between them."""
+    end = builder.append_basic_block("end")
+    switch = builder.switch(length, end)
+    for count in NARROW_ROWS:
+        block = builder.append_basic_block(f"length{count}")
+        switch.add_case(_INT(count), block)
+        builder.position_at_end(block)
+        body(count)
+        builder.branch(end)
+    builder.position_at_end(end)
+
+
+def _taking_apart(builder, args):
+    """The code of `take_apart`."""
+    source, target = (builder.inttoptr(x, _POINTER) for x in args[:2])
+
+    def body(count):
+        vectors = [_load(builder, _vector_at(builder, source, _INT(v * WIDTH))) for v in range(count)]
+        for q, column in enumerate(_columns_of(builder, vectors)):
+            _store(builder, column, _vector_at(builder, target, builder.mul(args[2], _INT(q))))
+
+    _for_each_length(builder, args[3], body)
+
+
+def _putting_together(builder, args):
+    """The code of `put_together`."""
+    source, target = (builder.inttoptr(args[i], _POINTER) for i in (0, 2))
+
+    def body(count):
+        columns = [_load(builder, _vector_at(builder, source, builder.mul(args[1], _INT(q)))) for q in range(count)]
+        for v, vector in enumerate(_rows_of(builder, columns)):
+            _store(builder, vector, _vector_at(builder, target, _INT(v * WIDTH)))
+
+    _for_each_length(builder, args[3], body)
+
+
+@intrinsic
+def take_apart(_, source, target, ldt, length):
+    """Transpose `WIDTH` rows of ``length`` numbers side by side, one of `NARROW_ROWS`. The new rows are ``ldt`` numbers apart."""
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_take_apart", 4, _taking_apart), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), build
+
+
+@intrinsic
+def put_together(_, source, lds, target, length):
+    """Transpose ``length`` rows of `WIDTH` numbers, which are ``lds`` numbers apart. The new rows lie side by side."""
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_put_together", 4, _putting_together), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), build
+
+
 @part
 def transpose(source, lds, target, ldt, n, m):
     """Write the transpose of (n, m) numbers at the address ``source`` to ``target``. The rows are ``lds`` and ``ldt`` numbers apart."""
@@ -641,7 +739,11 @@ def transpose(source, lds, target, ldt, n, m):
         high = min(WIDTH, n - i)
         for j in range(0, m, WIDTH):
             wide = min(WIDTH, m - j)
-            if high + wide == 2 * WIDTH:
+            if high == WIDTH and m == lds and NARROW_ROWS[0] <= m <= NARROW_ROWS[-1]:
+                take_apart(source + 4 * i * lds, target + 4 * i, ldt, m)
+            elif wide == WIDTH and n == ldt and NARROW_ROWS[0] <= n <= NARROW_ROWS[-1]:
+                put_together(source + 4 * j, lds, target + 4 * j * ldt, n)
+            elif high + wide == 2 * WIDTH:
                 transpose_block(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt)
             elif high * wide >= FEWEST:
                 transpose_part(source + 4 * (i * lds + j), lds, target + 4 * (j * ldt + i), ldt, high, wide)
