@@ -56,7 +56,7 @@ class ARS(ParameterSearch):
     Config = ARSConfig
 
     def build(self) -> None:
-        """The policy, linear ones with parameters 0."""
+        """Make the policy. A linear policy starts with all parameters 0."""
         c = self.config
         if c.top_directions > c.directions:
             raise Fault(f"--top-directions is at most --directions, got {c.top_directions} of {c.directions}")
@@ -86,7 +86,8 @@ class ARS(ParameterSearch):
     def compute_update(self, directions: np.ndarray, values: np.ndarray) -> np.ndarray:
         """alpha / (b sigma_R) * sum of (r+ - r-) delta over the b best directions.
 
-        ``directions`` is (N, size), ``values`` (2, N) has the returns r+ and r-. Returns of equal size give no update.
+        ``directions`` is (N, size), ``values`` (2, N) has the returns r+ and r-. If all returns of the chosen directions are
+        equal, the update is 0.
         """
         c = self.config
         best = np.argsort(-values.max(0), kind="stable")[: c.top_directions or c.directions]

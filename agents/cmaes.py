@@ -152,7 +152,7 @@ class Search:
         """Adapt the distribution to the values of the points that `ask` returned; higher is better."""
         with self._one_thread():
             self._strategy.tell(points, (-values).tolist())
-        # by rows, as a loaded state has them: the order of a sum depends on the order in memory
+        # row-major, as in a loaded state: memory order determines the order of summation and hence the rounding
         for owner, _, name in self._numbers():
             if isinstance(value := getattr(owner, name), np.ndarray):
                 setattr(owner, name, np.array(value, order="C"))

@@ -79,7 +79,7 @@ class DQNConfig:
         0.4, "initial exponent of the importance weights; rises linearly to 1", least=0, most=1
     )
     noisy: bool = setting(
-        False, "noisy layers, which explore; set exploration-initial and exploration-final to 0 with it", shapes=True
+        False, "explore by noisy layers; also set exploration-initial and exploration-final to 0", shapes=True
     )
     max_grad_norm: float = setting(10.0, "largest norm of the gradient; a larger gradient is scaled down", above=0)
     normalize_observations: bool = setting(

@@ -48,7 +48,9 @@ class DRQNConfig:
     )
     batch_size: int = setting(16, "sequences per update", least=1, search=(8, 16, 32, 64))
     sequence_length: int = setting(16, "steps of a sequence from which an update learns", least=1, search=(8, 16, 32))
-    burn_in: int = setting(8, "steps before them, which only bring the stored memory up to date", least=0, search=(0, 4, 8, 16))
+    burn_in: int = setting(
+        8, "burn-in: steps before the sequence that only refresh the stored memory", least=0, search=(0, 4, 8, 16)
+    )
     buffer_size: int = setting(50_000, "capacity of the replay buffer in transitions", least=1)
     learning_starts: int = setting(1_000, "environment steps before the first update", least=0)
     train_frequency: int = setting(4, "environment steps between rounds of updates", least=1, search=(1, 4, 8, 16))

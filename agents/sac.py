@@ -182,7 +182,7 @@ class SAC(Agent):
         return make_action_value(self.observed, network, self.mapping.size, self.combinations, **options)
 
     def target_entropy_at(self, progress: float) -> Any:
-        """The target entropy in nats when the share ``progress`` of the training is done; two values if actions have both parts.
+        """The target entropy in nats after the share ``progress`` of training; (choices, components) if actions have both.
 
         Source: Xu et al. 2021, "Target entropy annealing for discrete soft actor-critic".
         """

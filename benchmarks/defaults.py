@@ -296,7 +296,8 @@ INTRODUCTION = f"""# How good the defaults are
 
 Most users have an environment for which nobody has tuned anything. Here rl_lab and Stable-Baselines3 learn with their default settings, for
 the same number of steps, on one thread. Afterwards both play {EPISODES} greedy episodes from the same starts. The numbers are
-interquartile means over seeds, with stratified bootstrap intervals. Corridor and Reach are two small worlds of the script.
+interquartile means over seeds, with stratified bootstrap intervals. Corridor and Reach are two small environments defined in
+`benchmarks/defaults.py`.
 Stable-Baselines3 gets flat observations in Blackjack and MinAtar. `python -m benchmarks.defaults` adds missing runs to
 `benchmarks/defaults.jsonl`, and `--table` writes this page.
 

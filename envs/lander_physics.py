@@ -134,7 +134,7 @@ def turn_back(sin, cos, x, y):
 
 @kernel
 def clamp(value, low, high):
-    """Return the value, or the bound beyond which it is."""
+    """Clip ``value`` to [low, high]."""
     value = min(value, high)
     return max(value, low)
 

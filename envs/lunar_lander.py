@@ -180,7 +180,10 @@ def step(state, action, stream):
 
 @kernel
 def step_continuous(state, action, stream):
-    """The first number is the main engine's throttle, from 50 % at 0; the second fires a side engine from 0.5 on. Both are clipped."""
+    """Fire the main engine with 50 % to 100 % of its power if the first number is above 0.
+
+    A side engine fires if the magnitude of the second number is above 0.5; its sign chooses the side. Both are clipped to [-1, 1].
+    """
     _blow(state)
     first = min(max(np.float64(action[0]), -1.0), 1.0)
     second = min(max(np.float64(action[1]), -1.0), 1.0)

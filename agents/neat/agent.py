@@ -278,7 +278,7 @@ class NEAT(Agent):
     def explain(
         self, observations: rl.Tensor, action_mask: rl.Tensor | None = None, memory: rl.Tensor | None = None
     ) -> Insight:
-        """The champion's outputs; the largest of a choice's options is taken."""
+        """The champion's outputs. The greedy option of a choice is the one with the largest output."""
         network = self.network()
         x = observations.float().flatten(1)
         if not network.recurrent:

@@ -120,7 +120,7 @@ class Learning:
     """Standard deviation of the exploration noise on continuous outputs."""
 
     def shares(self) -> list[int]:
-        """Number of updates on each rollout. With fewer updates than rollouts, only as many rollouts as updates."""
+        """Number of updates on each rollout. If there are fewer updates than rollouts, use one rollout per update."""
         rollouts = min(self.rollouts, self.updates)
         return [self.updates * (k + 1) // rollouts - self.updates * k // rollouts for k in range(rollouts)]
 

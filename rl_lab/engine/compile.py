@@ -72,7 +72,7 @@ class Site:
         self.failures = 0
 
     def note(self, numbers: Sequence[Plain]) -> list[bool]:
-        """Which of the numbers vary, now that these have been seen too. The list is the caller's: other threads note others."""
+        """Record the numbers of a call; return which positions have varied so far. The list is a copy, safe from other threads."""
         last = numbers if self.last is None else self.last
         varying = self.varying or [False] * len(numbers)
         self.varying = [v or not same_number(a, b) for v, a, b in zip(varying, numbers, last, strict=True)]
@@ -117,9 +117,10 @@ class Compiled(Generic[P, R]):
     - The function may also read attributes, globals and the structure of modules. They are compared before every replay; if one
       of them has changed, the call is recorded again.
 
-    A function that cannot be recorded runs eagerly, for example a function that reads the value of a tensor. The first such call
-    gives one `EagerWarning` with the line and the reason, and ``why`` keeps the text. A call raises IndexError if an index is out
-    of bounds; a replay that fails in this way leaves everything as it was before the call.
+    A function that cannot be recorded runs eagerly, for example a function that reads the value of a tensor. One `EagerWarning`
+    gives the line and the reason: at the first recording that stops early, otherwise at the third failure. ``why`` keeps the text.
+    A call raises IndexError if an index is out of bounds; a replay that fails in this way leaves everything as it was before the
+    call.
     """
 
     def __init__(self, function: Callable[P, R]):
@@ -283,7 +284,7 @@ class Compiled(Generic[P, R]):
     ) -> Any:
         """Make a call and record its launches as a program, if a replay can do the same."""
         varies = site.note(numbers)
-        if asks_for_types(self._function):  # it would tell the recorder's numbers from the caller's
+        if asks_for_types(self._function):  # it would distinguish the recorder's Number from the caller's int or float
             varies = [False] * len(numbers)
         known = tuple([None if v else n for n, v in zip(numbers, varies, strict=True)])
         recording = Recorder(tensors, [n for n, v in zip(numbers, varies, strict=True) if v])
@@ -372,7 +373,7 @@ class Compiled(Generic[P, R]):
         return program
 
     def _give_up(self, site: Site, recording: Recorder) -> None:
-        """Note a recording without a program; warn from the third on.
+        """Count a failed recording. Warn at once if the recording stopped before the call ended, otherwise from the third failure on.
 
         The first calls of a function often create layers or state, so a first failure means little.
         """
@@ -490,7 +491,7 @@ def _signature(argument: object, tensors: list[Tensor], numbers: list[Plain]) ->
     if is_record(argument):
         return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in fields_of(argument).items()])
     if type(kind.__eq__) is FunctionType and kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
-        return kind, id(argument), argument  # an object that calls itself equal may have other attributes
+        return kind, id(argument), argument  # objects with their own __eq__ can be equal and still differ in attributes
     return kind, argument
 
 
@@ -516,7 +517,7 @@ def _replace(argument: Any, replacements: _Replacements) -> Any:
         copied.update([(k, _replace(v, replacements)) for k, v in argument.items()])
     else:
         copied = _with_fields(argument, {k: _replace(v, replacements) for k, v in fields_of(argument).items()})
-    # of a container that is passed twice the function gets one copy
+    # a container that is passed twice is copied once, so both arguments stay the same object
     known = replacements.copies.setdefault(id(argument), _CopiedContainer(argument, copied, _content_of(copied)))
     return known.copied
 

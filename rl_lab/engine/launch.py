@@ -83,7 +83,7 @@ class Recorder(Protocol[Tensor_contra]):
         ...
 
     def read_attribute(self, owner: "Counted", name: str) -> None:
-        """Note that the call depends on an attribute of a module, which counts changes of this attribute."""
+        """Note that the call depends on an attribute of a module. The module counts the changes of this attribute."""
         ...
 
     def store_attribute(self, owner: "Counted", name: str) -> None:
@@ -262,7 +262,7 @@ def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[flo
 if CHECKED:
 
     def launch(primitive: Primitive, tensors: tuple[Buffer, ...], numbers: tuple[float, ...] = ()) -> None:
-        """The same, with the length of each buffer after the row."""
+        """`launch` of the debugging build: appends the length of each buffer to the row."""
         if _recorders and _recording.recorder is not None:
             _recording.recorder.launch(primitive, tensors, numbers)
         else:
@@ -271,7 +271,7 @@ if CHECKED:
 
 
 class Planned:
-    """A launch on tensors of fixed layouts and dtypes, which its maker has checked: its primitive, its numbers, and these packed."""
+    """A launch on tensors of fixed, already checked layouts and dtypes: the primitive, its numbers, and the packed numbers."""
 
     __slots__ = ("_addresses", "_tail", "numbers", "primitive")
 

@@ -66,7 +66,7 @@ class Pool(dict[int, list["Block"]]):
         self.resting.clear()
 
     def take_back(self, block: "Block") -> None:
-        """Keep a block that is free again, unless it has a list of its own, which is full."""
+        """Return a free block to the pool. Small blocks whose own list is full, and blocks above `LARGEST_KEPT`, are dropped."""
         if self is not _common:
             self.resting.append(block)
         elif SMALL < block.size <= LARGEST_KEPT:

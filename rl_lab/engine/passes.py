@@ -22,8 +22,8 @@ class Launch:
 
     ``shapes`` and ``spans`` belong to its buffers; a span covers the bytes from the first to the last element. ``reached`` are the
     bytes that it reads or writes through a table of addresses. ``parts``, if any, are rows that do the same work on several cores
-    and need about ``cycles`` together. ``numbers`` are the columns of the row that vary from call to call, each with the place of
-    its value. A ``checked`` launch may report an index out of bounds.
+    and need about ``cycles`` together. Each pair in ``numbers`` is a cell of the row that varies from call to call, and the index
+    of its value. A ``checked`` launch may report an index out of bounds.
     """
 
     primitive: Primitive

@@ -78,7 +78,7 @@ class Gradient:
         return tensors > self.references[0] or storages > self.references[1]
 
     def settle(self) -> None:
-        """Take the present number of references, all of which are the program's, as the number to compare with."""
+        """Store the current reference counts, all held by the program, as the baseline for `is_kept`."""
         self.references = self.count_references()
 
     def renew(self) -> None:
@@ -232,7 +232,7 @@ class Program:
     def _make_row(self, primitives: list[Primitive]) -> None:
         """Make the arrays that `machine.replay` walks.
 
-        If a launch may report an index out of bounds, the first kernel copies the memory that must then be restored.
+        If a launch may report an index out of bounds, an extra first kernel saves the memory to restore in that case.
         """
         kernels = [primitive.address for primitive in primitives]
         rows = self._rows
@@ -519,10 +519,11 @@ class Program:
         return results
 
     def as_function(self, count: int, lock: Lock) -> Callable[[tuple], Tensor | None]:
-        """A short form of `run` for a program with `is_function`, and for calls in the present grad mode.
+        """Return a fast path of `run`, for a program with `is_function` and the current grad mode.
 
-        It takes the arguments of a call: a tensor, and None for the others of ``count``. It returns None, and does nothing, if the
-        program may not hold for them. A policy that acts on one observation spends most of its time outside of the kernels.
+        The returned function takes the ``count`` arguments of a call: one tensor, and None for the others. It
+        returns the result, or None without running anything if the program may be invalid for this call. A policy that acts on one
+        observation spends most of its time outside of the kernels.
         """
         modes = tape.modes
         grad = modes.grad
@@ -569,7 +570,7 @@ class Program:
                 for cell in entries:
                     cell.value = address
                 room = last[0]
-                # the last result's memory is used again if nothing but this list and the two references of the call holds it
+                # reuse the last result's memory if only ``last``, ``room`` and the argument of getrefcount refer to it
                 if getrefcount(room) > 3 or type(room.owner) is not Block:
                     room = last[0] = Storage(room.nbytes)
                 room.version = 0

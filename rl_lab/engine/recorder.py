@@ -234,7 +234,7 @@ class Recorder:
         return low + move, high + move
 
     def record_parts(self, primitive: Primitive, parts: Sequence[Part], rows: list[bytes], cycles: int) -> None:
-        """Record a launch in independent parts, which the caller runs."""
+        """Record a launch that is split into independent parts. The caller runs the parts."""
         if self.reason is not None:
             return
         self._record(primitive, parts[0][0], rows[0])
@@ -313,7 +313,7 @@ class Recorder:
                 theirs.requires_grad_()
 
     def read_attribute(self, owner: Counted, name: str) -> None:
-        """Note that the call depends on an attribute of a module, which counts changes of this attribute."""
+        """Note that the call depends on an attribute of a module. The module counts the changes of this attribute."""
         if id(owner) in self._made:
             return
         if owner.changes is None:
@@ -408,7 +408,7 @@ class Recorder:
             self.outside.pop(id(gradient.storage), None)
 
     def changed_itself(self) -> str | None:
-        """A sentence that names a dependency of the call which the call itself has changed; None if there is no such change."""
+        """Describe the first dependency of the call that the call itself has changed; None if there is none."""
         for owner, version in self.objects.values():
             if owner.changes != version:
                 return f"it changes the parts of a {type(owner).__name__}"

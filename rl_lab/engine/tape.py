@@ -34,7 +34,7 @@ renew_after_fork(globals(), "_deliver")
 
 
 class LossGuard(Protocol):
-    """What is told of every walk back through a graph; see `rl_lab.optim.guard`."""
+    """Observer that is notified of every backward walk; see `rl_lab.optim.guard`."""
 
     def note(self, roots: Sequence[Any], leaves: Mapping[int, Any]) -> None:
         """Gradients of ``roots`` were computed for ``leaves``, which are found by their id."""
@@ -49,7 +49,7 @@ _guards: dict[int, "weakref.ref[LossGuard]"] = {}
 
 
 def add_guard(guard: LossGuard) -> None:
-    """Tell ``guard`` of every walk back through a graph, as long as it lives."""
+    """Notify ``guard`` of every backward walk for as long as the guard exists."""
     key = id(guard)
     _guards[key] = weakref.ref(guard, lambda _: _guards.pop(key, None))
 
@@ -350,7 +350,7 @@ def walk(
 
     If ``wanted`` (nodes or leaves) is given, the result holds only these. Saved values are freed unless ``retain``. Gradients that
     code outside of the walk has seen, such as hooks, are appended to ``shown``. Gradients of interior values exist only during the
-    walk. Nodes are taken in descending sequence, so all results of a node's value are visited before the node.
+    walk. Nodes are visited in descending sequence, so every node that used a value is visited before the node that computed it.
     """
     pending: dict[int, tuple[Node, Any]] = {}  # by the negative sequence number, of which the heap gives the smallest
     leaves: dict[int, tuple[Any, Any]] = {}

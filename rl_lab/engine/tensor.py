@@ -125,7 +125,7 @@ class TensorCore:
         return self.node
 
     def with_node(self, node: tape.Node | None) -> "Tensor":
-        """The same value with another node. Through it an operation keeps its own output without a reference cycle."""
+        """A tensor over the same memory with another node, so that an operation can save its own output without a reference cycle."""
         value = placed(self, self.sizes, self.strides)
         value.base = None
         value.node = node
@@ -586,7 +586,7 @@ def placed(source: TensorCore, shape: Shape, strides: Shape | None, distance: in
 
 
 def needs_gradient(x: TensorCore) -> bool:
-    """`TensorCore.requires_grad`, faster. A recording is not told, so the caller must launch something with ``x``."""
+    """`TensorCore.requires_grad`, but faster: the recorder does not see the read, so the caller must launch something with ``x``."""
     return x.needs_grad or (x.base is not None and x.requires_grad)
 
 

@@ -69,7 +69,7 @@ READERS = {"copy", "dataclasses"}
 REPORTING = ("rl_lab.engine", "rl_lab.optim", "rl_lab.nn.module")
 """Modules that report to the recorder themselves."""
 SCHEDULES = "rl_lab.optim.lr_scheduler"
-"""Not reporting, although it is in a package that reports: a schedule is an object like the user's."""
+"""Exception to `REPORTING`: schedules do not report to the recorder, so they are watched like the user's objects."""
 MACHINERY = ("rl_lab.native", "numba", "importlib", "_frozen_importlib")
 """Functions of these modules, and everything that they call, are not watched."""
 OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
@@ -89,12 +89,12 @@ UNSEEN: tuple[type, ...] = (attrgetter, ContextVar, threading.local, weakref.ref
 """Types written in C whose objects read attributes or state that a program cannot compare."""
 
 IMMUTABLE: tuple[type, ...] = (re.Pattern, struct.Struct, type(threading.Lock()), type(threading.RLock()))
-"""Types written in C whose objects never change, or are before a call as they are after it."""
+"""Types written in C whose objects never change, or have the same state before and after a call."""
 QUESTIONS = {
     "genericpath": None,
     "pathlib": {"read_text", "read_bytes", "exists", "is_file", "is_dir", "stat", "open", "iterdir", "glob"},
 }
-"""Functions of the standard library, None for all of a module, that look at files."""
+"""Functions of the standard library that look at files, by module; None means every function of the module."""
 
 
 Chain = tuple[bool, str, tuple[str, ...]]

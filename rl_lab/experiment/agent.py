@@ -75,7 +75,7 @@ class Agent:
     observation_spaces: ClassVar[tuple[type[Space], ...]] = (Box,)
     """Kinds of observation space. Others are flattened to a Box before the agent sees them."""
     learned: ClassVar[tuple[str, ...]] = ()
-    """Names of the parts that make up what was learned: taken by ``--start-from``, export and evaluation."""
+    """Names of the parts that make up what was learned. ``--network RUN`` copies only these from an earlier run."""
     saved: ClassVar[tuple[str, ...]] = ()
     """Names of the other parts that a bitwise identical continuation needs, such as optimisers, replay and random streams."""
     acting_memory: ClassVar[str | None] = None
@@ -337,7 +337,7 @@ class Agent:
         return (single(actions) if one else actions), after
 
     def _arrays(self, observation: Any) -> tuple[np.ndarray, bool, Any]:
-        """The array of one observation or of a batch, whether it is one, and the mask or masks inside. Raises ShapeError for others."""
+        """Convert an observation or a batch to (array, True for a single observation, its mask or masks). Raises ShapeError for others."""
         kind = type(self).__name__
         mapping = getattr(self.envs, "observation_mapping", None)
         is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
@@ -581,7 +581,7 @@ class Agent:
 
     @classmethod
     def check_spaces(cls, env: str, observation_space: Space, action_space: Space) -> None:
-        """Raise Fault unless the agent can act in environments with these spaces of one environment."""
+        """Raise Fault unless the agent can act in an environment with these observation and action spaces."""
         name = name_of_agent(cls)
         kinds = " or ".join(kind.__name__ for kind in cls.action_spaces)
         if not isinstance(action_space, ANY_ACTIONS):
@@ -630,7 +630,7 @@ def observed_in(space: Space, setup: Setup | None) -> Observed:
 
 
 def _alternatives(space: Space) -> str:
-    """Agents of ours for an action space."""
+    """Agents of rl_lab that accept an action space, for an error message."""
     if isinstance(space, Discrete):
         return "dqn or ppo"
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):

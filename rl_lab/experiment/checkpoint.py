@@ -30,7 +30,7 @@ from rl_lab.serialization import Rows, checksum, create_file, flush, join, read_
 
 FORMAT = 4
 READABLE = (2, 3, 4)
-"""Formats that can be read. Before 3 replay buffers were in ``state.safetensors``, before 4 the state of environments was."""
+"""Formats that can be read. ``state.safetensors`` held the replay buffers before format 3, and the environments' state before 4."""
 ENVIRONMENTS = "environments.state"
 SEGMENTS = "rows in segments"
 """The key under which a state refers to the segments of arrays."""

@@ -63,7 +63,7 @@ CHANGEABLE = (
 FACTS = ("versions", "spaces")
 """Tables of config.toml that record facts about a run; they are not settings."""
 LEAST_STEPS = 20_000
-"""Environment steps that an evaluation may take at least, however short the training was."""
+"""Smallest default of ``eval_steps``: even after a short training, episodes may begin for this many environment steps."""
 RECENT = 0.1
 """Weight of the latest mean return in `Result.training_return`."""
 _ELSEWHERE = ("run_dir", "start_from", *FACTS, *CHANGEABLE)
@@ -341,7 +341,7 @@ class _StopRequest:
         self._returns = interrupts_return(self._forget)
 
     def _forget(self) -> None:
-        """Do not count a signal that comes again because its exception was dropped."""
+        """Uncount a signal whose exception was discarded: the signal is raised again."""
         self._count -= 1
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -483,7 +483,7 @@ def _carry_out(plan: Plan, progress: Progress, stop: _StopRequest) -> Result:
 
 
 def _film(agent: Agent, plan: Plan, run: Run, say: Callable[[str], None]) -> None:
-    """Film an episode of a trained agent. The training is saved by now, so a failure is only told."""
+    """Film an episode of a trained agent. The training is already saved, so a failure only prints a warning."""
     try:
         path = film(agent, plan.setup, evaluation_seed(plan.options.seed), run.path / "videos")
         say(f"video: {path}")
@@ -556,7 +556,7 @@ class _Loop:
         if plan.resumes is None:
             logger.add([*dashboard.layout(self.agent, plan.options.agent), *texts], step)
         elif (self.run.recorded(plan.checkpoint) or {}).get("config") != self._recorded_config():
-            logger.add(texts, step + 1)  # what a resumed run logs at the step of its checkpoint does not count
+            logger.add(texts, step + 1)  # a resumed run drops log entries at the step of its checkpoint
 
     def __call__(self, logger: Logger, show: Callable[..., None], stop: _StopRequest) -> int:
         """Train and return the exit code. Metrics are logged as means over the steps between two points of the log."""

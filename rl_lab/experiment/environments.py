@@ -559,7 +559,7 @@ def absent_environments(
 
 
 def summary_of(observation_space: gym.Space, action_space: gym.Space) -> dict[str, str]:
-    """Describe both spaces in the words that must be equal for a policy to fit: bounds of observations are left out."""
+    """Describe both spaces as text; a policy fits if the texts are equal: bounds of observations are left out."""
 
     def words(space: gym.Space, bounds: bool) -> str:
         if isinstance(space, spaces.Box) and not bounds:

@@ -43,7 +43,7 @@ def validation_seed(seed: int) -> int:
 
 
 def _first_seed(number: int) -> int:
-    """First of the million seeds with this number. Many environments take seeds of 32 bits only, so large numbers are hashed."""
+    """First seed of block ``number``, a million seeds. Many environments take seeds of 32 bits only, so large numbers are hashed."""
     first = number * _EPISODES
     if first + _EPISODES <= 2**32:
         return first

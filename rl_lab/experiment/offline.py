@@ -38,7 +38,7 @@ class OfflineAgent(Agent):
         """Digest of the dataset, by which a resumed run knows it again."""
 
     def remarks(self) -> list[str]:
-        """A line on the dataset. Raises Fault if there is none."""
+        """Read the dataset and return one line that describes it. Raises Fault as `read_data` does."""
         return [f"dataset: {self.read_data()}"]
 
     def read_data(self) -> Dataset:

@@ -165,7 +165,7 @@ class Run:
                 shutil.rmtree(folder / name)
 
     def recover(self, kept: int, timesteps: int | None = None) -> None:
-        """Finish or remove what a killed writer had begun. Only the holder of the lock may call this.
+        """Complete or remove files that a killed process left unfinished. Call only while holding the lock.
 
         ``timesteps`` is the step of the last checkpoint, or None if that one was not loaded. Raises Fault if the disk refuses.
         """

@@ -1,7 +1,7 @@
 """Compile kernels in a second process while this one begins: with an empty cache, a first run needs dozens of them.
 
 The helper goes through a list of kernels from its front and compiles them into the cache on disk. This process compiles each kernel when
-it needs it. If the helper is just compiling that kernel, this process compiles others from the back of the list until it is ready. Each
+it needs it. While the helper compiles that kernel, this process compiles other kernels from the end of the list. Each
 process tells the other over a pipe which kernels it begins. If both begin a kernel at the same moment, both compile it, and nothing breaks.
 """
 
@@ -66,7 +66,7 @@ class Helper:
         self.end()
 
     def end(self) -> None:
-        """Wait for the helper no longer."""
+        """Stop waiting for the helper."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -356,7 +356,7 @@ def directory() -> Path | None:
 
 
 def is_lasting() -> bool:
-    """Whether the directory is the one that other processes of the user have as well."""
+    """Whether the cache directory is the permanent one that the user's processes share, not a temporary one."""
     return directory() is not None and not _is_temporary
 
 

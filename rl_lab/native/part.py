@@ -75,7 +75,7 @@ class _PartCompiler(compiler.Compiler):
 
 
 class _KernelLibrary(JITCodeLibrary):
-    """The code of a kernel with its parts, which come to it as they were written."""
+    """The code of a kernel and its parts; the parts are linked in unoptimised."""
 
     def _optimize_final_module(self) -> None:
         super()._optimize_final_module()

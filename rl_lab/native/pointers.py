@@ -180,5 +180,5 @@ def fetch_and_add(_, address):
 
 @intrinsic
 def keep(_, array):
-    """Keep an array until here. Numba frees an array after the last expression that names it, and its address is not such a name."""
+    """Keep an array alive until here. Numba frees it after the last use of its name, even while its address is in use."""
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()

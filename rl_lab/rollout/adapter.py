@@ -43,7 +43,7 @@ MOST_NUMBERS = 100
 EPISODE = "episode"
 """Name under which Gymnasium's RecordEpisodeStatistics reports return, length and time."""
 SCORE = "rl_lab/episode"
-"""The same for the one below all wrappers of a setup: the user may put a RecordEpisodeStatistics among them."""
+"""Key of the RecordEpisodeStatistics that rl_lab adds below all wrappers; `EPISODE` may belong to one that the user added."""
 
 _said: set[str] = set()
 

@@ -43,7 +43,7 @@ class LinearSchedule:
 
 
 class _Lasting:
-    """Exploration that depends on the last step, which ``last`` (num_envs, ...) holds. The agent saves the generator, not this class."""
+    """Exploration with memory: ``last`` (num_envs, ...) holds the last noise or actions. The agent saves the generator."""
 
     def __init__(self, last: rl.Tensor, colour: float, generator: rl.Generator):
         self.last = last

@@ -11,9 +11,9 @@ MOST_RECORDED = 16
 
 
 class Minibatches:
-    """Draws all of ``size`` steps in a new random order in each epoch, ``batch_size`` at a time.
+    """Draws ``size`` steps in a new random order per epoch, ``batch_size`` at a time.
 
-    The order and the position lie in tensors, so one recorded minibatch serves for all of them.
+    Order and position are tensors, so one recorded minibatch can be replayed for every minibatch.
     """
 
     def __init__(self, size: int, batch_size: int, generator: rl.Generator):

@@ -241,7 +241,7 @@ class GraphNetwork(Module):
         return Drawing(boxes, lines)
 
     def _repr_html_(self) -> None:
-        """Leave the notebook to show `_repr_svg_`, which it would not show beside HTML."""
+        """Return None, so that a notebook uses `_repr_svg_`: it would prefer HTML."""
 
     def _repr_svg_(self) -> str:
         """What a notebook shows: `draw_network` of `rl_lab.nn.graph.picture` where matplotlib is installed, otherwise `drawing`."""
