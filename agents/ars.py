@@ -59,7 +59,7 @@ class ARS(ParameterSearch):
         """Make the policy. A linear policy starts with all parameters 0."""
         c = self.config
         if c.top_directions > c.directions:
-            raise Fault(f"--top-directions is at most --directions, got {c.top_directions} of {c.directions}")
+            raise Fault(f"--top-directions must be at most --directions ({c.directions}), got {c.top_directions}")
         super().build()
         if c.network.startswith("mlp") and not hidden_sizes(c.network):
             set_parameters(self.network, np.zeros_like(parameters_of(self.network)))  # as in the paper

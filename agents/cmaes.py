@@ -68,7 +68,7 @@ class CMAES(ParameterSearch):
         """The policy and the search distribution."""
         c = self.config
         if 0 < c.population < 4:
-            raise Fault(f"--population is 0 or at least 4, got {c.population}")
+            raise Fault(f"--population must be 0 (chosen by the library) or at least 4, got {c.population}")
         super().build()
         self.search = self.make_search()
 

@@ -127,7 +127,7 @@ class DQN(Agent):
 
     def remarks(self) -> list[str]:
         """A warning if training ends before learning starts."""
-        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps, inclusive=True)
 
     def make_q_network(self, stream: rl.Generator) -> rl.nn.Module:
         """A network from observations (batch, ...) to action values (batch, actions)."""

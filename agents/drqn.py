@@ -98,7 +98,7 @@ class DRQN(Agent):
         """Networks, memory, replay and collector."""
         c = self.config
         if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError("drqn needs environments with autoreset mode SAME_STEP")
+            raise ValueError("drqn needs vector environments made with autoreset_mode=SAME_STEP; those of an id are")
         self.steps = steps_between_updates(c.train_frequency, self.num_envs, c.buffer_size)
         network_stream, self.exploration, replay_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.network = ModuleDict(
@@ -141,7 +141,7 @@ class DRQN(Agent):
 
     def remarks(self) -> list[str]:
         """A warning if training ends before learning starts."""
-        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps, inclusive=True)
 
     # --- acting ------------------------------------------------------------------------------------------------------
 

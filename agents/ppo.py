@@ -112,7 +112,7 @@ class PPO(Agent):
         self.size = c.num_steps * self.num_envs
         if self.size % c.batch_size:
             raise ValueError(
-                f"batch_size {c.batch_size} does not divide a rollout of {c.num_steps} steps x {self.num_envs} environments"
+                f"batch_size {c.batch_size} must divide a rollout of {c.num_steps} steps x {self.num_envs} environments"
             )
         self.batch: Any = None
         self.clip_now = rl.full((), c.clip_range)

@@ -88,7 +88,7 @@ class PQN(Agent):
         self.size = c.num_steps * self.num_envs
         if self.size % c.batch_size:
             raise ValueError(
-                f"batch_size {c.batch_size} does not divide a rollout of {c.num_steps} steps x {self.num_envs} environments"
+                f"batch_size {c.batch_size} must divide a rollout of {c.num_steps} steps x {self.num_envs} environments"
             )
         self.batch: dict[str, rl.Tensor] = {}
         self.sums = rl.zeros(3)

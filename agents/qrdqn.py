@@ -159,7 +159,7 @@ class QRDQN(Agent):
 
     def remarks(self) -> list[str]:
         """A warning if training ends before learning starts."""
-        return updates_never_start(self.config.learning_starts, self.config.total_timesteps)
+        return updates_never_start(self.config.learning_starts, self.config.total_timesteps, inclusive=True)
 
     @classmethod
     def read_config(cls, path: Path, env: str = "") -> tuple[dict[str, Any], list[str]]:

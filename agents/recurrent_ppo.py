@@ -73,9 +73,9 @@ class RecurrentPPO(Agent):
         """Networks, memory, optimiser and collector."""
         c = self.config
         if self.num_envs % min(c.batch_envs, self.num_envs):
-            raise ValueError(f"batch_envs {c.batch_envs} does not divide the number of environments, {self.num_envs}")
+            raise ValueError(f"batch_envs {c.batch_envs} must divide num_envs {self.num_envs}: change one of them")
         if self.envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError("recurrent PPO needs environments with autoreset mode SAME_STEP")
+            raise ValueError("recurrent_ppo needs vector environments made with autoreset_mode=SAME_STEP; those of an id are")
         self.batch_envs = min(c.batch_envs, self.num_envs)
         network_stream, self.action_stream, self.shuffle_stream, environment_stream = rl.Generator(self.seed).spawn(4)
         self.head = ActionHead(self.space, c.log_std)

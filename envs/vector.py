@@ -126,13 +126,13 @@ class NativeVectorEnv(VectorEnv):
         n = self.num_envs
         seeds = [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else list(seed or [None] * n)
         if len(seeds) != n:
-            raise ValueError(f"{n} environments need {n} seeds, got {len(seeds)}")
+            raise ValueError(f"{n} environments need {n} seeds, got {len(seeds)}: give one integer, or a list of {n}")
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
         if mask is None:
             mask = np.ones(n, bool)
         elif not isinstance(mask, np.ndarray) or mask.shape != (n,) or mask.dtype != np.bool_ or not mask.any():
-            raise ValueError(f"reset_mask must be a bool array of shape ({n},) with at least one True")
+            raise ValueError(f"reset_mask must be a bool array of shape ({n},) with at least one True, got {mask!r:.80}")
         for i in np.flatnonzero(mask):
             if seeds[i] is not None or self.seeds[i] is None:
                 generator, seed = seeding.np_random(seeds[i])
@@ -187,9 +187,11 @@ class NativeVectorEnv(VectorEnv):
         ``awake`` leaves environments out and the autoreset mode is NEXT_STEP.
         """
         if not self.is_ready:
-            raise gym.error.ResetNeeded("call reset before step")
+            raise gym.error.ResetNeeded("call reset() before step()")
         if self.autoreset_mode == AutoresetMode.DISABLED and self.ended.any():
-            raise gym.error.ResetNeeded("an episode has ended: reset it with options={'reset_mask': ended}")
+            raise gym.error.ResetNeeded(
+                f"episodes of the environments {np.flatnonzero(self.ended).tolist()} have ended: reset(options={{'reset_mask': ended}})"
+            )
         actions = np.asarray(actions)
         self.actions[:] = actions.reshape(self.actions.shape)
         if self._first_action:
@@ -321,7 +323,10 @@ class NativeVectorEnv(VectorEnv):
             mine = getattr(self, name)
             given = np.asarray(state[name])
             if mine.shape != given.shape:
-                raise ValueError(f"{name} has shape {given.shape}, not {mine.shape}")
+                raise ValueError(
+                    f"the saved {name} has shape {given.shape}, that of these environments {mine.shape}: "
+                    "use the same environment and num_envs"
+                )
         for name in _SAVED:
             getattr(self, name)[:] = state[name]
         texts = [bytes(row).rstrip(b"\0").decode() for row in np.ascontiguousarray(state["seeds"])]

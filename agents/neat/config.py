@@ -9,7 +9,7 @@ from rl_lab.nn.graph.kernels import ACTIVATIONS, AGGREGATIONS
 
 def _known_activations(names: tuple[str, ...]) -> None:
     if isinstance(names, str):
-        raise ValueError(f"a tuple of names, not the string {names!r}")
+        raise ValueError(f"takes a tuple of names, got the string {names!r}: write ({names!r},)")
     for name in names:
         if name not in ACTIVATIONS:
             raise ValueError(f"unknown activation {name!r}: choose among {', '.join(ACTIVATIONS)}")

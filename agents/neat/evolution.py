@@ -128,7 +128,7 @@ class Evolution:
         fitness = np.asarray(fitness, np.float64)
         if fitness.shape != self.assigned.shape:
             raise ValueError(
-                f"the fitness of {len(self.assigned)} genomes has shape [{len(self.assigned)}], got {list(fitness.shape)}"
+                f"fitness must have one number per genome, shape [{len(self.assigned)}], got {list(fitness.shape)}"
             )
         self.check_fitness(fitness)
         best = int(fitness.argmax())
@@ -298,7 +298,8 @@ class Evolution:
         genomes = genomes_from(state["genomes"], inputs, outputs)
         if len(genomes.nodes) != self.config.population:
             raise ValueError(
-                f"the saved population has another size: {len(genomes.nodes)} genomes, not {self.config.population}"
+                f"the saved population has {len(genomes.nodes)} genomes, the config {self.config.population}: "
+                f"set population={len(genomes.nodes)}"
             )
         species = [Species(**s) for s in state["species"]]
         assigned, counters = np.asarray(state["assigned"]), np.asarray(state["counters"])
@@ -324,7 +325,9 @@ class Evolution:
             fitness = np.array(state["kept"]["fitness"], np.float64)
             self.kept = (genomes_from(state["kept"]["genes"], inputs, outputs), fitness)
             if fitness.shape != self.assigned.shape or len(self.kept[0].nodes) != len(fitness):
-                raise ValueError("the genomes that were kept are not as many as a generation has")
+                raise ValueError(
+                    "the saved state is damaged: it does not keep one genome with its fitness for each genome of a generation"
+                )
         self.history = [
             Generation(**{**seen, "species": {int(k): v for k, v in seen["species"].items()}}) for seen in state["history"]
         ]

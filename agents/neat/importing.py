@@ -144,7 +144,7 @@ def _weights(path: str | Path, given: dict[str, str], values: dict[str, Any], no
     for key in ("weight_mutate_rate", "weight_replace_rate", "weight_init_stdev", "weight_mutate_power"):
         most = 1.0 if key.endswith("rate") else math.inf
         if not 0 <= number.get(key, 0.0) <= most:
-            raise Fault(f"{path}: {key} is a number {'from 0 to 1' if most == 1 else 'of at least 0'}, not {given[key]}")
+            raise Fault(f"{path}: {key} must be a number {'from 0 to 1' if most == 1 else 'of at least 0'}, got {given[key]}")
     if "weight_mutate_rate" in number or "weight_replace_rate" in number:
         mutate = number.get("weight_mutate_rate", 0.0)
         replace = number.get("weight_replace_rate", 0.0)
@@ -183,7 +183,7 @@ def _elitism(path: str | Path, text: str, notes: list[str]) -> int:
     """The value of ``elitism_from`` for neat-python's number of unchanged copies per species: every species has one, or none has."""
     count = _number(path, "elitism", text)
     if count < 0 or count != int(count):
-        raise Fault(f"{path}: elitism is an integer of at least 0, not {text!r}")
+        raise Fault(f"{path}: elitism must be an integer of at least 0, got {text!r}")
     if count > 1:
         notes.append(f"elitism {int(count)}: only the champion of each species is copied unchanged")
     return 0 if count else 10**9
@@ -209,7 +209,7 @@ def _initial(path: str | Path, text: str, notes: list[str]) -> float:
     if kind.startswith("partial"):
         number = _number(path, "initial_connection", share or "0.5")
         if not 0 <= number <= 1:
-            raise Fault(f"{path}: initial_connection {text!r}: the share is a number from 0 to 1")
+            raise Fault(f"{path}: initial_connection {text!r}: the share must be from 0 to 1, as in partial_direct 0.5")
         return number
     if kind.startswith("full"):
         return 1.0
@@ -227,12 +227,12 @@ def _number(path: str | Path, key: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise Fault(f"{path}: {key} is a number, not {text!r}")
+        raise Fault(f"{path}: {key} must be a finite number, got {text!r}")
     return number
 
 
 def _truth(path: str | Path, key: str, text: str) -> bool:
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     if text.lower() not in words:
-        raise Fault(f"{path}: {key} is true or false, not {text!r}")
+        raise Fault(f"{path}: {key} must be true or false (also yes/no, on/off, 1/0), got {text!r}")
     return words[text.lower()]

@@ -55,7 +55,7 @@ class Networks:
 
     def __getitem__(self, i: int) -> "Network":
         if not -len(self) <= i < len(self):
-            raise IndexError(f"network {i} of {len(self)}")
+            raise IndexError(f"there is no network {i}: the population has {len(self)}, counted from 0")
         return Network(self, i % len(self))
 
     def __iter__(self) -> Iterator["Network"]:

@@ -389,7 +389,10 @@ class Compiled(Generic[P, R]):
         """Pause recording, because many recordings of one kind of call were made and none was replayed."""
         site.eager = PAUSE
         site.vain = 0
-        self._tell("something it depends on changes from call to call, so that no recording could be replayed")
+        self._tell(
+            "state that it reads, or the shape of an argument, changes in every call, so no recording could be replayed: "
+            "pass changing numbers as arguments"
+        )
 
     def _drop_oldest(self, site: Site) -> None:
         """Drop the least recently used programs beyond `KEEP_PROGRAMS` of this kind of call and `KEEP_ALL` of the function."""

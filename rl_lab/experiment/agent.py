@@ -342,7 +342,10 @@ class Agent:
         mapping = getattr(self.envs, "observation_mapping", None)
         is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
         if is_pair and not (mapping is not None and isinstance(mapping.space, Tuple)):
-            raise ShapeError(f"{kind}.predict takes an observation, not the pair (observation, info) that reset() returns")
+            raise ShapeError(
+                f"{kind}.predict takes an observation, got the pair (observation, info): observation, "
+                "info = env.reset(); predict(observation)"
+            )
         reason = ""
         if mapping is not None and not mapping.is_identity:
             try:
@@ -372,7 +375,9 @@ class Agent:
     def _masks(self, given: Any, count: int) -> np.ndarray:
         """Masks of ``count`` rows of a batch, bool (count, options). Raises ShapeError or ValueError if they do not fit."""
         if len(given) != count:
-            raise ShapeError(f"action_mask has {len(given)} rows for {count} observations")
+            raise ShapeError(
+                f"action_mask has {len(given)} rows for {count} observations: give one row of options per observation"
+            )
         rows = np.stack([mask_row(self.space, row) for row in given])
         choices = choices_of(self.space)
         begins = np.cumsum([0, *choices[:-1]])
@@ -548,17 +553,22 @@ class Agent:
         content = rl.load(path)
         named = f"{cls.__module__}:{cls.__qualname__}"
         if not isinstance(content, dict) or content.get("format") != SAVE_FORMAT:
-            raise Fault(f"{path} does not hold an agent of this version of rl_lab")
+            raise Fault(f"{path} does not hold an agent that this version of rl_lab can read: write it again with agent.save()")
         if content["agent"] != named:
             raise Fault(f"{path} holds {content['agent']}, not {named}: load it with that class")
         spaces = rebuild_space(content["observation_space"]), rebuild_space(content["action_space"])
         made = content["setup"]
         unknown = [] if made is None or env is not None else unknown_modules({**made, "env": made["env_id"]})
         if unknown:
-            raise Fault(f"{path} names the module {unknown[0]!r}, and importing it runs its code: pass the environment to load")
+            raise Fault(
+                f"{path} names the module {unknown[0]!r}, and importing it runs its code: if you trust it, call load(path, env)"
+            )
         setup = None if made is None or env is not None else Setup.from_description(made)
         if isinstance(env, VectorEnv) and env.num_envs != content["num_envs"]:
-            raise Fault(f"{path} was trained in {content['num_envs']} environments side by side, and these are {env.num_envs}")
+            raise Fault(
+                f"{path} was trained with num_envs={content['num_envs']}, got {env.num_envs} vector environments: "
+                f"make {content['num_envs']}"
+            )
         if env is not None:
             envs, setup = open_environments(env, content["num_envs"])
         elif setup is not None:
@@ -572,7 +582,9 @@ class Agent:
             # written by an older version, which saw bytes as float32
             spaces = Box(spaces[0].low, spaces[0].high, dtype=np.float32), spaces[1]  # type: ignore[attr-defined]
         if found != spaces:
-            raise Fault(f"{path} was trained with {spaces[0]} and {spaces[1]}, and {env} has {found[0]} and {found[1]}")
+            raise Fault(
+                f"{path} was trained with {spaces[0]} and {spaces[1]}, but {env or 'its environment'} has {found[0]} and {found[1]}"
+            )
         agent = cls.create(make_config(cls.Config, content["config"]), envs, content["seed"], setup)
         agent.load_state_dict(content["state"])
         return agent
@@ -604,7 +616,9 @@ def require_numbers(env: str, observation_space: Space, action_space: Space) -> 
     except TypeError as error:
         raise Fault(f"{env} has the actions {action_space}: {error}") from None
     if not (actions.choices or actions.size):
-        raise Fault(f"{env} has the actions {action_space}: there is nothing to choose")
+        raise Fault(
+            f"{env} has the actions {action_space}: they have no choices and no components, so there is nothing to learn"
+        )
     if isinstance(observation_space, Box) and 0 in observation_space.shape:
         raise Fault(f"{env} has observations of shape {observation_space.shape}: they hold no numbers to learn from")
 
@@ -642,14 +656,17 @@ def require_finite(metrics: Metrics, timesteps: int) -> None:
     """Raise NumericalError, naming the metric, if one is not finite."""
     for tag, value in metrics.items():
         if not math.isfinite(value):
-            raise NumericalError(f"{tag} became {value} at step {timesteps}: lower the learning rate or clip harder")
+            raise NumericalError(f"{tag} became {value} at step {timesteps}: lower learning_rate or max_grad_norm")
 
 
-def updates_never_start(learning_starts: int, total_timesteps: int) -> list[str]:
-    """The `remarks` of an agent that updates only after ``learning_starts`` steps."""
-    if learning_starts < total_timesteps:
+def updates_never_start(learning_starts: int, total_timesteps: int, inclusive: bool = False) -> list[str]:
+    """The `remarks` of an agent that updates only after ``learning_starts`` steps; ``inclusive``: also at the end of the last of them."""
+    if learning_starts < total_timesteps + inclusive:
         return []
-    return [f"warning: no update will run: learning_starts ({learning_starts:,}) exceeds total_timesteps ({total_timesteps:,})"]
+    return [
+        f"warning: no update will run: learning_starts ({learning_starts:,}) is not below total_timesteps ({total_timesteps:,}): "
+        "lower learning_starts"
+    ]
 
 
 # --- finding agents --------------------------------------------------------------------------------------------------

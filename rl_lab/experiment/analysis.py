@@ -90,7 +90,7 @@ def read_runs(folder: Path | str) -> "DataFrame":
         facts = {name: config.get(name) for name in ("agent", "env", "seed")}
         tables.append(table.assign(**facts, run=str(config_file.parent)))
     if not tables:
-        raise Fault(f"{folder} holds no runs")
+        raise Fault(f"{folder} holds no runs: name a run directory, or a folder of runs such as runs/CartPole-v1")
     return _pandas().concat(tables, ignore_index=True)
 
 

@@ -158,7 +158,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = _read_json(path / "state.json")
         if content["format"] not in READABLE:
-            raise Fault(f"checkpoint {path} has format {content['format']}, this version of rl_lab reads format {FORMAT}")
+            raise Fault(
+                f"checkpoint {path} has format {content['format']}, this version of rl_lab reads {', '.join(map(str, READABLE))}: "
+                "use the version that wrote it"
+            )
         arrays, _ = read_safetensors(path / "state.safetensors", foreign=True)
         if (path / ENVIRONMENTS).exists():
             arrays |= read_safetensors(path / ENVIRONMENTS, foreign=True)[0]
@@ -166,7 +169,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             raise Fault(f"checkpoint {path} cannot be read: its content does not match its checksum")
         state = _with_rows(join(content["state"], arrays, tensors=False), path)
         if not isinstance(state, dict):
-            raise TypeError("its content is not a state")
+            raise TypeError(f"its content is {type(state).__name__}, not a dict of parts")
         return state
     except OSError as error:
         raise Fault(f"checkpoint {path} cannot be read: {error.filename}: {error.strerror}") from None

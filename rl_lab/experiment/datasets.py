@@ -280,7 +280,9 @@ def _require_fit(dataset: Dataset, name: str, observations: Space, mapping: Acti
     for part in ("observations", "actions", "rewards"):
         array = getattr(dataset, part)
         if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
-            raise Fault(f"the {part} of {name} hold numbers that are not finite")
+            raise Fault(
+                f"the {part} of {name} have the dtype {array.dtype} or hold NaN or infinity: record them as finite numbers"
+            )
     chosen = dataset.actions.reshape(len(dataset.actions), -1)[:, : len(mapping.choices)]
     if mapping.choices and ((chosen < 0) | (chosen >= np.array(mapping.choices))).any():
         raise Fault(f"the actions of {name} are not in {mapping.space}")

@@ -233,7 +233,7 @@ def _settings_of_preprocessing(given: dict[str, Any], agent_class: type[Agent]) 
     settings = settings_of(as_presets(given.get("preprocess", ())))
     known = {field.name for field in fields(agent_class.Config)}  # type: ignore[arg-type]
     if "normalize_observations" in settings and "normalize_observations" not in known:
-        raise Fault(f"{given['agent']} cannot normalize: leave out --preprocess normalize")
+        raise Fault(f"{given['agent']} has no setting normalize_observations: leave out --preprocess normalize, or use ppo")
     return {name: value for name, value in settings.items() if name in known}
 
 

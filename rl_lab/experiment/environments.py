@@ -337,7 +337,9 @@ def _own_environments(setup: Setup, num_envs: int) -> VectorEnv:
         arguments["max_episode_steps"] = limit
     envs = creator(num_envs=num_envs, **{**spec.kwargs, **arguments})
     if not isinstance(envs, VectorEnv):
-        raise Fault(f"the vector entry point of {setup.env_id!r} returned {envs!r}, not vector environments")
+        raise Fault(
+            f"the vector entry point of {setup.env_id!r} returned {envs!r}: it must return a gymnasium.vector.VectorEnv"
+        )
     return envs
 
 
@@ -369,7 +371,7 @@ def open_environments(
     """
     if isinstance(what, VectorEnv):
         if num_envs not in (None, what.num_envs):
-            raise Fault(f"num_envs {num_envs} does not fit {what.num_envs} vector environments: leave it out")
+            raise Fault(f"num_envs is {num_envs}, but the vector environments are {what.num_envs}: leave num_envs out")
         asked = {
             "backend": backend != "auto",
             "vectorization": vectorization != "sync",

@@ -46,7 +46,7 @@ class OfflineAgent(Agent):
         name = self.config.dataset
         found = find_dataset(name, self.envs)
         if self.fingerprint not in ("", found.fingerprint()):
-            raise Fault(f"the dataset {name} is not the one that training began with")
+            raise Fault(f"the dataset {name} has changed since training began: restore it, or start a new run")
         self.fingerprint = found.fingerprint()
         transitions = found.transitions()
         self.data = ReplayBuffer(

@@ -46,7 +46,7 @@ class Players:
         limit: int = EPISODE_LIMIT,
     ):
         if envs.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
-            raise ValueError("whole episodes need environments with autoreset mode SAME_STEP")
+            raise ValueError("whole episodes need vector environments made with autoreset_mode=SAME_STEP; those of an id are")
         self.envs = envs
         self.actions = OutputMapping(envs.single_action_space, activation)
         self.limit = None if longest_episode(envs) is None else limit
@@ -55,7 +55,7 @@ class Players:
         if evaluation == "ray":
             if self._native is not None:
                 raise ValueError(
-                    "--evaluation ray is for other environments: native ones are faster here, on all cores of one machine"
+                    "--evaluation ray does not apply to native environments: leave it out, or add --backend gymnasium"
                 )
             self._remote = _Remote(setup, envs.num_envs, activation, self.limit)
 

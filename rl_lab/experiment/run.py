@@ -67,7 +67,7 @@ def new_directory(parent: Path, env: str, agent: str, stem: str) -> Path:
         path = group / (f"{stem}-{attempt}" if attempt else stem)
         if _create(path):
             return path
-    raise Fault(f"cannot create a directory in {group}: {stem} and 99 others exist", STORAGE)
+    raise Fault(f"cannot create a directory in {group}: {stem} and 99 others exist: choose another --run-dir", STORAGE)
 
 
 def _create(path: Path) -> bool:
@@ -101,7 +101,7 @@ class Run:
         elif _create(place):
             path = place
         else:
-            raise Fault(f"{place} exists already, so no new run can begin there")
+            raise Fault(f"{place} exists already: name a directory that does not exist for the new run")
         run = cls(path, config)
         try:
             run.lock()

@@ -339,7 +339,10 @@ def _require_among(mask: np.ndarray, allowed: tuple[int, ...]) -> None:
     """Raise ValueError, naming the first other value, if a mask holds a value that is not ``allowed``."""
     strange = mask[~np.isin(mask, allowed)]
     if strange.size:
-        raise ValueError(f"it holds {strange[0]:g}, but 1 or True allows an action, and 0 or False forbids it")
+        meaning = "1 or True allows an action, and 0 or False forbids it"
+        if 2 in allowed:
+            meaning = "0 and 1 fix an entry, and 2 leaves it free"
+        raise ValueError(f"it holds {strange[0]:g}, but {meaning}")
 
 
 _PARTS = (tuple, list, dict, np.ndarray)

@@ -115,7 +115,9 @@ class ReplayBuffer:
         count = len(transitions.rewards)
         start = self.position
         if count > self.capacity:
-            raise ShapeError(f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}")
+            raise ShapeError(
+                f"{count} transitions do not fit into a replay buffer of capacity {self.capacity}: raise buffer_size"
+            )
         if (self.n_steps > 1 or self.frames is not None) and count % self.num_envs:
             raise ShapeError(
                 f"with n_steps > 1 or stacked frames transitions are added in whole steps of {self.num_envs} environments, got {count} "
@@ -160,7 +162,7 @@ class ReplayBuffer:
     def _check(self) -> None:
         """Raise ShapeError if the buffer is empty."""
         if self._is_empty:
-            raise ShapeError("an empty replay buffer cannot be sampled")
+            raise ShapeError("the replay buffer is empty: add transitions before sampling")
 
     def sample(self, batch_size: int) -> Batch:
         """Draw a batch uniformly with replacement. Raises ShapeError if the buffer is empty."""

@@ -359,14 +359,19 @@ def mask_of(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | None = N
     for i in np.flatnonzero(info.get("_action_mask", np.ones(envs.num_envs, bool))):
         row = np.asarray(given[i])
         if row.shape != (options,):
-            raise EnvironmentFault(f"{name_of(envs)} returned an action mask of shape {row.shape} for {options} actions")
+            raise EnvironmentFault(
+                f"{name_of(envs)} returned an action mask of shape {row.shape}: "
+                f"it must have one entry for each of the {options} options, shape ({options},)"
+            )
         try:
             mask[i] = as_allowed(row)
         except ValueError as error:
             raise EnvironmentFault(f"the action mask of {name_of(envs)} does not fit: {error}") from None
         if not (mask[i].any() if len(choices) == 1 else np.logical_or.reduceat(mask[i], begins).all()):
             if not over:
-                raise EnvironmentFault(f"{name_of(envs)} returned an action mask that allows nothing")
+                raise EnvironmentFault(
+                    f"{name_of(envs)} returned an action mask that allows nothing: allow at least one option of each choice"
+                )
             mask[i] = True  # the episode is over: no action follows, and no value of this observation is used
     return mask
 
@@ -379,7 +384,9 @@ def mask_after_step(info: dict[str, Any], envs: VectorEnv, before: np.ndarray | 
     if before is not None:
         return mask_of(info, envs, np.ones_like(before), over)
     if "action_mask" in info and options_of(envs.single_action_space):
-        raise EnvironmentFault(f"{name_of(envs)} returned an action mask in a step, but gave none when it was reset")
+        raise EnvironmentFault(
+            f"{name_of(envs)} returned an action mask from step(), but none from reset(): return one from both"
+        )
     return None
 
 

@@ -125,7 +125,7 @@ def test_an_episode_without_end_is_cut_off(env_id, length):
 
 def test_environments_must_reset_in_the_same_step():
     envs = SyncVectorEnv([lambda: gym.make("CartPole-v1")], autoreset_mode=AutoresetMode.NEXT_STEP)
-    with pytest.raises(ValueError, match="autoreset mode SAME_STEP"):
+    with pytest.raises(ValueError, match="autoreset_mode=SAME_STEP"):
         NEAT.create(NEATAgentConfig(), envs, 1)
 
 

@@ -96,7 +96,7 @@ def test_acting_forgets_at_the_beginning_of_an_episode():
 
 
 def test_what_cannot_be():
-    with pytest.raises(ValueError, match="does not divide the number of environments, 8"):
+    with pytest.raises(ValueError, match="must divide num_envs 8"):
         agent_on("CartPole-v1", batch_envs=3)
-    with pytest.raises(ValueError, match="autoreset mode SAME_STEP"):
+    with pytest.raises(ValueError, match="autoreset_mode=SAME_STEP"):
         RecurrentPPO.create(RecurrentPPOConfig(), gym.make_vec("CartPole-v1", 4), 1)

@@ -107,7 +107,7 @@ ppo CartPole-v1 -> name an agent and an environment
 {P} --learning-rate 1e-3x -> --learning-rate takes a number, not '1e-3x'
 {P} --clip-range -5 -> --clip-range must be above 0, got -5
 {P} --batch-size 0 -> --batch-size must be at least 1, got 0
-{P} --batch-size 7 -> batch_size 7 does not divide a rollout of 32 steps x 8 environments
+{P} --batch-size 7 -> batch_size 7 must divide a rollout of 32 steps x 8 environments
 {P} --epochs 0 -> --epochs must be at least 1, got 0
 {P} --num-steps 0 -> --num-steps must be at least
 {P} --gae-lambda 2 -> --gae-lambda must be at most 1, got 2

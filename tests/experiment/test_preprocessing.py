@@ -319,7 +319,7 @@ def test_normalize_is_frozen_in_evaluation(agent_class, tmp_path):
 
 def test_who_cannot_normalize_says_so(workplace, capsys):
     assert train.main(["--agent", "neat", "--env", "CartPole-v1", "--preprocess", "normalize"]) == 2
-    assert "cannot normalize" in capsys.readouterr().err
+    assert "has no setting normalize_observations" in capsys.readouterr().err
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

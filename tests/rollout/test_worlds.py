@@ -158,8 +158,8 @@ def test_check_reports_every_world(name):
 
 
 NOTHING = {
-    "no choice": (Tuple(()), "there is nothing to choose"),
-    "no component": (Box(-1, 1, (0,)), "there is nothing to choose"),
+    "no choice": (Tuple(()), "there is nothing to learn"),
+    "no component": (Box(-1, 1, (0,)), "there is nothing to learn"),
     "a part that is a text": (Dict({"a": Discrete(2), "b": Text(3)}), "Text is not an action space"),
 }
 

@@ -63,7 +63,7 @@ def read_seeds(given: Any) -> tuple[int, ...]:
         if found is not None:
             last = int(found[2] or found[1])
             if last - int(found[1]) >= _MOST_SEEDS:
-                raise Fault(f"--seeds: at most {_MOST_SEEDS:,} seeds")
+                raise Fault(f"--seeds takes at most {_MOST_SEEDS:,} seeds, got {word[:40]!r}")
             seeds += range(int(found[1]), last + 1)
     if not seeds:
         raise Fault("--seeds takes at least one seed: give their number, as in --seeds 10")
@@ -266,10 +266,12 @@ def open_sweep(path: Path, changes: Mapping[str, Any], trust: bool = False) -> S
         tuned = tuple(int(seed) for seed in content["tuned_seeds"])
         variants = tuple(Variant(str(v["name"]), str(v["label"]), dict(v["settings"])) for v in content["variants"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Fault(f"{file} does not describe a sweep") from None
+        raise Fault(
+            f"{file} does not describe a sweep: restore the file, or start the sweep again in another directory"
+        ) from None
     names = [variant.name for variant in variants]
     if not names or len(set(names)) < len(names) or any(name == ".." or Path(name).name != name for name in names):
-        raise Fault(f"{file} does not describe a sweep")
+        raise Fault(f"{file} does not describe a sweep: restore the file, or start the sweep again in another directory")
     require_no_links(path)
     for name in changes:
         if name not in CHANGEABLE:
@@ -278,7 +280,7 @@ def open_sweep(path: Path, changes: Mapping[str, Any], trust: bool = False) -> S
     if bool(sweep.optimize) != bool(recorded.get("optimize")):
         raise Fault("--optimize cannot be added to a sweep, or taken away: begin a new one")
     if not set(tuned).isdisjoint(sweep.seeds):
-        raise Fault(f"seeds {tuned[0]} to {tuned[-1]} are those on which settings were tuned: give --seeds others")
+        raise Fault(f"seeds {tuned[0]} to {tuned[-1]} were used for tuning: give --seeds outside of this range")
     _check_ways(sweep, len(variants))
     for variant in variants:
         if not trust:

@@ -275,7 +275,7 @@ class GraphNetwork(Module):
         self._known(source)
         self._known(target)
         if (source, target) in self._edges:
-            raise GraphError(f"there is already an edge from {source!r} to {target!r}")
+            raise GraphError(f"there is already an edge from {source!r} to {target!r}: set its element of ``weight``")
         edges = {**self._edges, (source, target): self._new_id()}
         self._change(self._nodes, edges, {(source, target): weight}, {})
 
@@ -327,7 +327,7 @@ class GraphNetwork(Module):
 
     def _known(self, name: str) -> None:
         if name not in self._nodes and name not in self.inputs:
-            raise GraphError(f"there is no node {name!r}")
+            raise GraphError(f"there is no node {name!r}: the nodes are {', '.join([*self.inputs, *self._nodes][:20])}")
 
     def _known_node(self, name: str) -> _Node:
         self._known(name)
@@ -426,7 +426,7 @@ class GraphNetwork(Module):
         bias = self.bias.as_it_is()
         if not self.recurrent:
             if state is not None:
-                raise GraphError("a feed-forward network has no state")
+                raise GraphError("a feed-forward network has no state: leave it out, or make the network with recurrent=True")
             out = graph(x, None, weight, bias, self._structure, self._sizes)
             return out if x is input else out.reshape((*input.shape[:-1], len(self.outputs)))
         shape = (x.shape[0], len(self._node_order))
