@@ -25,7 +25,7 @@ from rl_lab.engine.program import Program, copy_of
 from rl_lab.engine.reads import fields_of, is_record
 from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import new, view
-from rl_lab.engine.watch import asks_for_types, watching
+from rl_lab.engine.watch import NumberIsSeen, asks_for_types, watching
 from rl_lab.native.primitive import Primitive
 from rl_lab.native.threads import after_fork_in_child
 
@@ -103,6 +103,7 @@ _all: "weakref.WeakSet[Compiled]" = weakref.WeakSet()
 def _renew_locks() -> None:
     for compiled in _all:
         compiled._replaying = threading.RLock()
+        compiled._short = None  # it holds the old lock
 
 
 class Compiled(Generic[P, R]):
@@ -148,7 +149,7 @@ class Compiled(Generic[P, R]):
 
     def __call__(self, *arguments: P.args, **keywords: P.kwargs) -> R:
         if launch._recorders and recorder() is not None:
-            return self._function(*arguments, **keywords)
+            return self._run_eagerly(None, arguments, keywords)
         if (short := self._short) is not None and not keywords and (found := short[0](arguments)) is not None:
             return found  # type: ignore[return-value]
         if tape.anomaly == "nan":  # a replay would not look for NaN
@@ -227,6 +228,10 @@ class Compiled(Generic[P, R]):
             key = (tape.modes.grad, *[_signature(a, tensors, numbers) for a in arguments])
         if keywords:
             key = (key, tuple([(name, _signature(value, tensors, numbers)) for name, value in keywords.items()]))
+        if len(tensors) > 1:
+            places = {id(tensor): i for i, tensor in enumerate(tensors)}
+            if len(places) < len(tensors):  # the function can see that two arguments are the same tensor
+                key = (key, tuple([places[id(tensor)] for tensor in tensors]))
         for tensor in tensors:
             if tensor.requires_grad or tensor._grad is not None:
                 return key, tensors, numbers, "an argument requires grad (detach it, or differentiate inside the function)"
@@ -292,6 +297,7 @@ class Compiled(Generic[P, R]):
         given = iter([next(varying) if v else n for n, v in zip(numbers, varies, strict=True)])
         replaced = _Replacements(iter(recording.arguments), given, {})
         originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
+        theirs = arguments, keywords
         arguments = tuple([_replace(a, replaced) for a in arguments])
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
         version = changes.count
@@ -309,9 +315,14 @@ class Compiled(Generic[P, R]):
                     recording.forget_inner()
                     build = _outputs(result, outputs, recording, {})
                     outputs = [output.detach() for output in outputs]
-        except BaseException:
+        except BaseException as error:
             if recording.reason is None:
                 recording.undo()
+                if any(varies) and isinstance(error, (TypeError, NumberIsSeen)):  # perhaps a C function that takes no `Number`
+                    recording.pool.retire()
+                    recording.give_up(f"it cannot compute with a number that varies ({error})")
+                    self._give_up(site, recording)
+                    return self._run_eagerly(None, *theirs)
             else:  # the recording stopped before all changes were noted: the call fails half-way, as an eager call does
                 _take_back(replaced.copies.values(), originals)
                 recording.hand_over(tensors)
@@ -319,6 +330,8 @@ class Compiled(Generic[P, R]):
             recording.pool.retire()
             raise
         finally:
+            if any(varies):
+                recording.reads.settle_numbers()
             recording.finish()
         if _take_back(replaced.copies.values(), originals) and recording.reason is None:
             recording.reason = "it changes a list, a dict or a dataclass among its arguments"
@@ -360,6 +373,8 @@ class Compiled(Generic[P, R]):
         The reason is then in ``recording.reason``.
         """
         changed = recording.changed_itself()
+        if any(map(recording.is_reshaped, tensors, recording.arguments)):
+            changed = "it changes the shape of an argument"
         if changed is None and recording.failed:
             changed = "it catches an error that a kernel reports"
         if changed is not None:
@@ -490,12 +505,26 @@ def _signature(argument: object, tensors: list[Tensor], numbers: list[Plain]) ->
     if isinstance(argument, (tuple, list)):
         return kind, tuple([_signature(a, tensors, numbers) for a in argument])
     if isinstance(argument, dict):
-        return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in argument.items()])
+        return kind, tuple([(_exact(k), _signature(v, tensors, numbers)) for k, v in argument.items()])
     if is_record(argument):
         return kind, tuple([(k, _signature(v, tensors, numbers)) for k, v in fields_of(argument).items()])
     if type(kind.__eq__) is FunctionType and kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
         return kind, id(argument), argument  # objects with their own __eq__ can be equal and still differ in attributes
-    return kind, argument
+    return _exact(argument)
+
+
+def _exact(value: Any) -> Hashable:
+    """A key that only values have that no computation can tell apart: 1, 1.0 and True are equal, and so are 0.0 and -0.0."""
+    kind = type(value)
+    if kind in (float, complex) or kind.__module__ in ("decimal", "fractions"):
+        return kind, repr(value)
+    if isinstance(value, tuple):
+        return kind, tuple(map(_exact, value))
+    if isinstance(value, frozenset):
+        return kind, frozenset(map(_exact, value))
+    if kind is range:
+        return kind, value.start, value.stop, value.step
+    return kind, value
 
 
 def _replace(argument: Any, replacements: _Replacements) -> Any:

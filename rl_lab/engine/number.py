@@ -71,8 +71,11 @@ class Expressions:
         """All values for these inputs; None if the program is not valid for them."""
         values: list[Plain] = list(inputs)
         try:
-            for function, operands in self.operations:
-                values.append(function(*[values[x] if type(x) is _Place else x for x in operands]))
+            for (function, operands), recorded in zip(self.operations, self.values[len(inputs) :], strict=True):
+                value = function(*[values[x] if type(x) is _Place else x for x in operands])
+                if type(value) is not type(recorded):  # 2**n is an int or a float
+                    return None
+                values.append(value)
         except (
             ArithmeticError,
             ValueError,
@@ -93,8 +96,8 @@ def same_number(a: object, b: object) -> bool:
     """Whether two numbers have the same type and the same bits, so that no computation can tell them apart."""
     if type(a) is not type(b):
         return False
-    if type(a) is float and type(b) is float:
-        return (a == b and math.copysign(1.0, a) == math.copysign(1.0, b)) or (a != a and b != b)
+    if isinstance(a, (float, np.floating)) and isinstance(b, (float, np.floating)):
+        return bool((a == b and math.copysign(1.0, a) == math.copysign(1.0, b)) or (a != a and b != b))
     return a == b
 
 
@@ -223,6 +226,10 @@ class Number:
 
     def __deepcopy__(self, memo: dict) -> "Number":
         return self
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Compute with the Python number, which is weakly typed; `__array__` would give it a dtype of its own."""
+        return getattr(ufunc, method)(*map(plain, inputs), **options)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(plain(self), dtype)

@@ -40,6 +40,8 @@ class Lock(Protocol):
 BRIEF = 65_536
 """Bytes of the operands of a program up to which a short call keeps the interpreter lock."""
 
+EXACT = 2**53
+"""The largest integer up to which float64 holds all integers."""
 SHOWN = 200
 """Launches of a program that a notebook shows."""
 
@@ -595,7 +597,9 @@ class Program:
             self._cells[cell] = values[place]  # type: ignore[assignment]
         with np.errstate(over="ignore"):
             for place, array in self._expressions.cells:
-                array[0] = values[place]
+                value = values[place]
+                # NumPy would round a large integer to float64 first
+                array[0] = value if -EXACT <= value <= EXACT else np.array(value).astype(array.dtype)
 
     def _copy_back(self, sources: Sequence[Tensor]) -> None:
         """Copy the arguments that the function wrote to into the caller's tensors."""

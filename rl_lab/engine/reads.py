@@ -7,7 +7,8 @@ tells whether the state has changed.
 import array
 import copy
 import dis
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields, is_dataclass
 from operator import is_
 from types import CellType, CodeType
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_lab.engine.number import same_number
+from rl_lab.engine.number import Number, same_number
 
 # A larger container or array would take too long to compare before every call, so a call that reads one is not recorded.
 LARGEST_CONTAINER = 4096  # elements
@@ -202,6 +203,24 @@ class Reads:
             if not snapshot.is_current():
                 return f"{what}{_line_of(where, None)}"
         return None
+
+    def settle_numbers(self) -> None:
+        """Replace each `Number` that the call has stored in the state that it read by its value."""
+        for read in self.reads.values():
+            now = self.now(read)
+            if type(now) is Number:
+                _put(read._replace(value=now.value), now)
+        for snapshot, _, _ in self.snapshots.values():
+            value = snapshot.value
+            if isinstance(value, (list, deque)):
+                places: Iterable[Any] = range(len(value))
+            elif isinstance(value, dict):
+                places = list(value)
+            else:
+                continue
+            for place in places:
+                if type(value[place]) is Number:
+                    value[place] = value[place].value
 
     def restore(self) -> None:
         """Restore all state that has changed since it was read."""

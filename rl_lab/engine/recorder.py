@@ -1,6 +1,7 @@
 """The recorder: runs the launches of one call, and notes them together with the state on which they depend."""
 
 import ctypes
+import itertools
 import math
 import struct
 import sys
@@ -22,8 +23,8 @@ from rl_lab.native.primitive import Primitive, Real
 
 LARGEST_COPY = 2**28  # bytes; a recording keeps the old content of smaller tensors, so that a failing call can be undone
 
-Facts = tuple[int, Shape, bool, tuple[Callable, ...] | None]
-"""Address, sizes, ``needs_grad`` and hooks of a tensor."""
+Facts = tuple[int, Shape, Shape | None, bool, tuple[Callable, ...] | None]
+"""Address, sizes, strides, ``needs_grad`` and hooks of a tensor."""
 
 
 def span_of(tensor: Tensor) -> Span:
@@ -147,9 +148,10 @@ class Recorder:
         aliases: dict[int, Storage] = {}
         self.arguments: list[Tensor] = []
         self.inputs: list[Tensor] = []
+        made: dict[int, Tensor] = {}  # a tensor that is passed twice is one object inside as well
         for i, t in enumerate(tensors):
             alias = aliases.setdefault(id(t.storage), t.storage.alias())
-            self.arguments.append(new(alias, t.sizes, t.strides, t.offset, t.dtype))
+            self.arguments.append(made.setdefault(id(t), new(alias, t.sizes, t.strides, t.offset, t.dtype)))
             home = new(regions[i].home, t.sizes, t.strides, 0, t.dtype)
             home.address += t.address - regions[i].start
             self.inputs.append(home)
@@ -302,11 +304,18 @@ class Recorder:
         if any(tensor is argument for argument in self.arguments):
             self.give_up(f"it sets {name} of an argument")
 
+    @staticmethod
+    def is_reshaped(theirs: Tensor, own: Tensor) -> bool:
+        """Whether the call has changed the shape of an argument in place."""
+        return (theirs.sizes, theirs.strides) != (own.sizes, own.strides)
+
     def hand_over(self, tensors: Sequence[Tensor]) -> None:
         """Set on the caller's tensors what a call that is not replayed has set on the recorder's."""
         for theirs, own in zip(tensors, self.arguments, strict=True):
             if not self.stands_in(own.storage):
                 theirs.data = own
+            elif self.is_reshaped(theirs, own):
+                theirs.sizes, theirs.strides = own.sizes, own.strides
             if own._grad is not None:
                 theirs._grad = own._grad
             if own.needs_grad and own.node is None and not theirs.needs_grad:
@@ -415,6 +424,10 @@ class Recorder:
         for tensor, facts in self.tensors.values():
             if tensor_facts(tensor) != facts:
                 return f"it changes the memory, the requires_grad flag or the hooks of a tensor of shape {list(tensor.sizes)}"
+        spans = sorted({id(g): span_of(g) for leaf in self.leaves.values() if (g := leaf._grad) is not None}.values())
+        count = sum(leaf._grad is not None for leaf in self.leaves.values())
+        if len(spans) < count or any(low < end for (_, end), (low, _) in itertools.pairwise(spans)):
+            return "it leaves gradients that share memory"
         changed = self.reads.difference()
         return None if changed is None else f"it changes {changed}"
 
@@ -422,7 +435,7 @@ class Recorder:
 def tensor_facts(tensor: Tensor) -> Facts:
     """The Python-side state of a tensor on which a recording depends."""
     hooks = tensor.hooks
-    return tensor.address, tensor.sizes, tensor.needs_grad, tuple(hooks.values()) if hooks else None
+    return tensor.address, tensor.sizes, tensor.strides, tensor.needs_grad, tuple(hooks.values()) if hooks else None
 
 
 def _moved(row: bytes, moves: Sequence[int]) -> bytes:

@@ -21,11 +21,12 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from cProfile import Profile
 from functools import lru_cache, partial
 from operator import attrgetter
+from queue import SimpleQueue
 from types import (
     BuiltinFunctionType,
     BuiltinMethodType,
@@ -72,6 +73,8 @@ SCHEDULES = "rl_lab.optim.lr_scheduler"
 """Exception to `REPORTING`: schedules do not report to the recorder, so they are watched like the user's objects."""
 MACHINERY = ("rl_lab.native", "numba", "importlib", "_frozen_importlib")
 """Functions of these modules, and everything that they call, are not watched."""
+QUIET = ("rl_lab", "numba", "llvmlite", "warnings", "linecache", "tokenize", "traceback")
+"""Library modules that may look at files without a difference to the result: they show warnings, or keep compiled code."""
 OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
 """Attributes of objects whose class is in these modules are not noted: they never change, or hold memory that launches read."""
 DIRECT = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_DEREF", "LOAD_CLASSDEREF"}
@@ -80,7 +83,7 @@ KEEPS = {"COPY", "DUP_TOP", "EXTENDED_ARG", "NOP", "PUSH_NULL", "CACHE"}  # do n
 BY_NAME = {"getattr", "hasattr"}
 CHANGE_BY_NAME = {"setattr", "delattr"}
 IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
-IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess", "socket"}
+IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess", "socket", "posix", "nt", "_thread"}
 PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the generator behind the functions of module random
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
@@ -101,10 +104,39 @@ Chain = tuple[bool, str, tuple[str, ...]]
 """A path of attributes from a variable: whether the variable is a global, its name, and the names of the attributes."""
 
 
+class NumberIsSeen(BaseException):
+    """The function asks for the type of a number that varies, and would see a `Number`: the call is made again, eagerly."""
+
+
+@lru_cache(maxsize=4096)
+def _calls_type(code: CodeType) -> bool:
+    """Whether a function, or a function that it defines, names ``type``."""
+    return "type" in names_of(code).globals or any(_calls_type(c) for c in code.co_consts if type(c) is CodeType)
+
+
 def asks_for_types(function: object) -> bool:
     """Whether a Python function calls ``type``, which tells a `Number` from an int or a float."""
-    code = getattr(function, "__code__", None)
-    return isinstance(code, CodeType) and "type" in names_of(code).globals
+    while True:
+        code = getattr(function, "__code__", None)
+        if isinstance(code, CodeType) and _calls_type(code):
+            return True
+        if (wrapped := getattr(function, "__wrapped__", None)) is None:
+            return False
+        function = wrapped
+
+
+def _holds_number(values: Iterable[Any], depth: int = 3) -> bool:
+    """Whether one of the values is a `Number`, or holds one in containers."""
+    for value in values:
+        if type(value) is Number:
+            return True
+        if (
+            depth
+            and isinstance(value, CONTAINERS)
+            and _holds_number(value.values() if isinstance(value, dict) else value, depth - 1)
+        ):
+            return True
+    return False
 
 
 class Names(NamedTuple):
@@ -130,6 +162,25 @@ def _texts(constants: tuple) -> Iterator[str]:
             yield from _texts(tuple(constant))
         elif type(constant) is CodeType:
             yield from _texts(constant.co_consts)
+
+
+def _computes_names(code: CodeType) -> bool:
+    """Whether a function calls getattr, hasattr, setattr or delattr with a name that is not a constant."""
+    instructions = [i for i in dis.get_instructions(code) if i.opname not in KEEPS]
+    for start, instruction in enumerate(instructions):
+        if instruction.opname not in ("LOAD_GLOBAL", "LOAD_NAME") or instruction.argval not in BY_NAME | CHANGE_BY_NAME:
+            continue
+        rest = instructions[start + 2 :]
+        while rest and rest[0].opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            rest = rest[1:]
+        if not rest or rest[0].opname != "LOAD_CONST" or type(rest[0].argval) is not str:
+            return True
+        for following in rest[1:]:
+            if following.opname.startswith(("CALL", "PRECALL")):
+                break
+            if following.opname.startswith(("BINARY_", "FORMAT_", "BUILD_STRING", "LOAD_METHOD")):
+                return True
+    return False
 
 
 @lru_cache(maxsize=4096)
@@ -193,7 +244,19 @@ def names_of(code: CodeType) -> Names:
         loose.add("__dict__")
     if named & CHANGE_BY_NAME:
         stored |= texts
+    if named & (BY_NAME | CHANGE_BY_NAME) and _computes_names(code):
+        loose.add("__dict__")
     return Names(frozenset(named), frozenset(chains - uncertain), frozenset(loose), frozenset(stored), texts)
+
+
+@lru_cache(maxsize=1)
+def _computes_nothing() -> None:
+    """Stands for the type of cached functions."""
+
+
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    """Whether a module is one of these modules or packages, or inside of one."""
+    return module.startswith(packages) and any(module == p or module.startswith(f"{p}.") for p in packages)
 
 
 def _is_library(module: object) -> bool:
@@ -238,6 +301,8 @@ class watching:
         self.entered: dict[FrameType, _Entered] = {}
         self.inner: set[int] = set()
         """Ids of the code of functions that are defined inside of watched functions."""
+        self.in_lab = False
+        """Whether the function whose reads are noted is one of rl_lab."""
         self.ignored: FrameType | None = None
         """The frame whose calls are not watched."""
         self.codes: dict[int, tuple[CodeType, Names | None]] = {}
@@ -269,8 +334,11 @@ class watching:
                 self.ignored = None
             return
         if event == "c_call":
-            if type(argument) is BuiltinMethodType and frame in self.entered:
-                self.check_builtin(argument)
+            if type(argument) is BuiltinMethodType:
+                if frame in self.entered:
+                    self.check_builtin(argument)
+                else:
+                    self.check_inside_library(argument, frame)
         elif event == "call":
             known = self.codes.get(id(frame.f_code))
             if known is None and self.is_ignored(frame):
@@ -281,6 +349,7 @@ class watching:
             entered = self.entered.pop(frame, None)
             if entered is not None and entered.is_loose:
                 self.reads.where = frame.f_code
+                self.in_lab = frame.f_globals.get("__name__", "").startswith("rl_lab.")
                 self.note_loose(frame, entered)
             caller = None if frame.f_back is None else self.entered.get(frame.f_back)
             if caller is not None and not is_plain(argument):
@@ -289,7 +358,7 @@ class watching:
     def is_ignored(self, frame: FrameType) -> bool:
         """Whether a frame and its calls do not belong to the function: an import, a compilation, or a garbage collection."""
         code = frame.f_code
-        if code.co_name in ("<module>", "__del__") or frame.f_globals.get("__name__", "").startswith(MACHINERY):
+        if code.co_name in ("<module>", "__del__") or _is_in(frame.f_globals.get("__name__", ""), MACHINERY):
             return True
         return any(getattr(callback, "__code__", None) is code for callback in gc.callbacks)
 
@@ -304,13 +373,14 @@ class watching:
         names = known[1]
         if names is None:
             return
-        inside = frame.f_globals.get("__name__", "").startswith("rl_lab.")
-        if not inside and "type" in names.globals and Number in map(type, frame.f_locals.values()):
-            self.recording.give_up("it asks for the type of a number that varies")
+        self.in_lab = frame.f_globals.get("__name__", "").startswith("rl_lab.")
+        if not self.in_lab and _calls_type(code) and _holds_number(frame.f_locals.values()):
+            raise NumberIsSeen(f"{code.co_name} asks for the type of a number that varies")
         self.reads.where = code
         self.entered[frame] = entered = _Entered(names)
         if code.co_freevars:
             self.note_closure(frame)
+        self.note_method(frame)
         if not _is_library(frame.f_globals.get("__name__")):
             for name in names.globals:
                 value = frame.f_globals.get(name, MISSING)
@@ -330,6 +400,17 @@ class watching:
         if entered.is_loose:
             self.note_loose(frame, entered)
 
+    def note_method(self, frame: FrameType) -> None:
+        """Note the class attribute by which a method was found: the lab calls methods such as forward() without naming them here."""
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
+            value = vars(base).get(code.co_name)
+            if getattr(getattr(value, "__func__", value), "__code__", None) is code:
+                if not _is_library(base.__module__):
+                    self.reads.read(base, code.co_name, value, class_attribute, what=f"{base.__name__}.{code.co_name}")
+                return
+
     def note_attributes(self, owner: Any, names: Names) -> None:
         """Note all attributes of an object of the user that outlives the call."""
         if isinstance(owner, (*CONTAINERS, *BUFFERS, type, TensorCore)) or not self.is_lasting(owner):
@@ -342,10 +423,12 @@ class watching:
     def is_watched(self, frame: FrameType) -> bool:
         """Whether the reads of a function are noted; gives up if the function has effects that a replay would not repeat."""
         module = frame.f_globals.get("__name__", "")
-        if module.startswith(REPORTING) and module != SCHEDULES:
+        if _is_in(module, REPORTING) and module != SCHEDULES:
             return False
         if module == "random" and frame.f_locals.get("self") is PYTHONS_STREAM:
             self.recording.give_up("it draws from Python's random numbers")
+        elif module == "random" and frame.f_code.co_name == "seed" and frame.f_locals.get("a", 0) is None:
+            self.recording.give_up("it seeds a generator with random bytes of the operating system")
         elif module.partition(".")[0] in IMPURE_MODULES:
             self.recording.give_up(f"it calls a function of {module}, which a replay would not repeat")
         elif module in QUESTIONS and ((names := QUESTIONS[module]) is None or frame.f_code.co_name in names):
@@ -354,9 +437,9 @@ class watching:
 
     def check_builtin(self, function: BuiltinMethodType) -> None:
         """Give up if a C function has effects that a replay would not repeat."""
-        module = function.__module__
         name = function.__name__
         owner = function.__self__
+        module = function.__module__ or (owner.__module__ if isinstance(owner, type) else None)  # datetime.now has none itself
         if module == "builtins" and name in IMPURE_BUILTINS:
             self.recording.give_up(f"it calls {name}(), which a replay would not repeat")
         elif module in IMPURE_MODULES:
@@ -367,6 +450,16 @@ class watching:
             self.recording.give_up(f"it calls {name}() of a {type(owner).__name__}, whose state cannot be seen")
         elif owner is PYTHONS_STREAM or owner is np.random.mtrand._rand:
             self.recording.give_up("it draws random numbers from a generator that is not of rl_lab")
+
+    def check_inside_library(self, function: BuiltinMethodType, frame: FrameType) -> None:
+        """Give up if a C function that a library calls reads or changes files, or hands work to another thread."""
+        module = frame.f_globals.get("__name__", "")
+        if _is_in(module, QUIET):
+            return
+        if function.__module__ in ("posix", "nt", "_io"):
+            self.recording.give_up(f"it calls {module}, which looks at files or at the process by {function.__name__}()")
+        elif function.__name__ == "start_new_thread" or type(function.__self__) is SimpleQueue:
+            self.recording.give_up("it hands work to another thread")
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
@@ -389,6 +482,9 @@ class watching:
         """Note attributes with an unknown owner, on every object that the function holds."""
         names = entered.names
         found = [*frame.f_locals.values(), *entered.results]
+        asked = names.texts if names.globals & BY_NAME else frozenset()  # the absence of an attribute is an answer
+        if "AttributeError" in names.globals:
+            asked = names.texts | names.loose
         if names.globals & (BY_NAME | CHANGE_BY_NAME):
             entered.loose.update(text for text in found if type(text) is str)
         for name in names.globals:
@@ -414,7 +510,7 @@ class watching:
                 continue
             kind = type(owner).__name__
             for name in tuple(entered.loose):
-                found.append(self.look_up(owner, name, f"{kind}.{name}", names, False))
+                found.append(self.look_up(owner, name, f"{kind}.{name}", names, name in asked))
             for name in names.stored:
                 self.look_up(owner, name, f"{kind}.{name}", names, True)
 
@@ -440,8 +536,8 @@ class watching:
                 self.look_up_in_class(kind, name, what)
             return value
         if isinstance(owner, type):
-            return self.look_up_in_class(owner, name, what)
-        if kind.__module__.startswith(OPAQUE):
+            return self.look_up_in_class(owner, name, what, certain)
+        if _is_in(kind.__module__, OPAQUE):
             return MISSING
         described = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), MISSING)
         if type(described) is MemberDescriptorType:
@@ -458,9 +554,14 @@ class watching:
         if type(described) is GetSetDescriptorType and name == "__dict__" and attributes is not None:
             if isinstance(owner, Counted):
                 self.recording.uses(owner)
-            return MISSING if kind.__module__.startswith("rl_lab.") else self.reach(attributes, what)
+            if not kind.__module__.startswith("rl_lab."):
+                return self.reach(attributes, what)
+            for key, value in attributes.items():  # the settings of a layer
+                if is_plain(value) and key != "changes":
+                    self.look_up(owner, key, f"{kind.__name__}.{key}", names, True)
+            return MISSING
         if attributes is None:
-            return self.look_up_in_class(kind, name, what)
+            return self.look_up_in_class(kind, name, what, certain)
         counted = isinstance(owner, Counted)
         if counted and self.has_part(owner, attributes, name, names):
             self.recording.uses(owner)
@@ -474,18 +575,20 @@ class watching:
                 object.__setattr__(owner, "changes", 0)
             reads.read(attributes, name, value, covered=counted, what=what)
         if value is MISSING:
-            return self.look_up_in_class(kind, name, what)
-        if counted and kind.__module__.startswith("rl_lab."):
-            return value  # layers of rl_lab do not change their containers
+            return self.look_up_in_class(kind, name, what, certain)
+        if counted and kind.__module__.startswith("rl_lab.") and self.in_lab:
+            return value  # layers of rl_lab do not change their own containers
         return self.reach(value, what)
 
     def has_part(self, owner: Counted, attributes: dict[str, Any], name: str, names: Names) -> bool:
         """Whether an attribute of a module or an optimizer is one of its parts; the owner counts changes of its parts itself."""
-        if name == "param_groups" and "param_groups" in attributes:
-            if "lr" in names.texts:  # the step itself reads the learning rate from a tensor, but this function reads the number
-                for group in attributes[name]:
-                    self.reads.read(group, "lr", group["lr"], what="the learning rate of an optimizer")
-            return True
+        if name in ("param_groups", "state_dict") and "param_groups" in attributes:
+            # the step itself reads the settings from a tensor, but this function reads the numbers
+            for group in attributes["param_groups"]:
+                for key in names.texts & group.keys() or group.keys():
+                    if is_plain(group[key]):
+                        self.reads.read(group, key, group[key], what=f"the setting {key} of an optimizer")
+            return name == "param_groups"
         if name in ("_parameters", "_buffers", "_modules", "_hooks", "state", "changes", "_training"):
             return name in attributes
         return any(name in attributes.get(table, ()) for table in ("_parameters", "_buffers", "_modules"))
@@ -501,20 +604,25 @@ class watching:
             self.recording.give_up(f"it uses numpy.random.{name}, whose random numbers a replay would not draw again")
         return MISSING
 
-    def look_up_in_class(self, owner: type, name: str, what: str) -> Any:
-        """Note an attribute of a class or of its bases, and return its value, or MISSING if there is none."""
-        nearer: list[type] = []
+    def look_up_in_class(self, owner: type, name: str, what: str, certain: bool = False) -> Any:
+        """Note an attribute of a class and of its bases, which ``super()`` may read; return the nearest one, or MISSING.
+
+        If the function is ``certain`` to look for the attribute, its absence is noted as well.
+        """
+        nearest: Any = MISSING
+        users = [base for base in owner.__mro__ if not _is_library(base.__module__)]
         for base in owner.__mro__:
             if name in vars(base):
                 value = vars(base)[name]
-                if not _is_library(base.__module__) and type(value) not in (GetSetDescriptorType, MemberDescriptorType):
+                if base in users and type(value) not in (GetSetDescriptorType, MemberDescriptorType):
                     self.reads.read(base, name, value, class_attribute, what=what)
-                for derived in nearer:  # an attribute that they get later would hide this one
-                    self.reads.read(derived, name, MISSING, class_attribute, what=what)
-                return self.reach(value, what)
-            if not _is_library(base.__module__):
-                nearer.append(base)
-        return MISSING
+                if nearest is MISSING:
+                    nearest = self.reach(value, what)
+        if nearest is not MISSING or certain:
+            for base in users:  # an attribute that a class gets later would hide another one
+                if name not in vars(base):
+                    self.reads.read(base, name, MISSING, class_attribute, what=what)
+        return nearest
 
     def note_closure(self, frame: FrameType) -> None:
         """Note the closure variables of a function that outlives the call."""
@@ -581,6 +689,8 @@ class watching:
             self.reach(value.__func__, what)
         elif kind in (BuiltinMethodType, MethodWrapperType) and not isinstance(value.__self__, (type, PythonModule, NoneType)):
             self.reach_owner(value.__self__, what)
+        elif kind is type(_computes_nothing):
+            self.recording.give_up(f"it uses {what}, whose cache cannot be seen")
         elif kind is partial:
             for part in (value.func, *value.args, *value.keywords.values()):
                 self.reach(part, what)
@@ -626,7 +736,7 @@ class watching:
 def _is_comparable(owner: object) -> bool:
     """Whether a program notices all that a method written in C may read of its object, or change."""
     known = (TensorCore, Counted, type, PythonModule, NoneType, *CONTAINERS, *BUFFERS, *IMMUTABLE)
-    return isinstance(owner, known) or is_plain(owner) or type(owner).__module__.startswith(OPAQUE)
+    return isinstance(owner, known) or is_plain(owner) or _is_in(type(owner).__module__, OPAQUE)
 
 
 def _unseen(owner: object, name: str) -> Any:

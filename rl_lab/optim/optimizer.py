@@ -258,8 +258,12 @@ class Optimizer(Counted):
         elif name == "state":
             value = State(value, weakref.ref(self))
         object.__setattr__(self, name, value)
-        if name in ("param_groups", "state"):
+        if not name.startswith("_"):
             changes.note(self)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        changes.note(self)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Add a group: a dict with the key ``params`` and, optionally, settings. Raises the same errors as the constructor."""

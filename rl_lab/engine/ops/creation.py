@@ -11,7 +11,7 @@ from rl_lab.engine.dtype import DType, DTypeLike, as_dtype, bool_, dtype_of_nump
 from rl_lab.engine.errors import DtypeError
 from rl_lab.engine.kernels import indexing as indexing_kernels
 from rl_lab.engine.launch import launch, recorder, unrecorded
-from rl_lab.engine.number import Number
+from rl_lab.engine.number import Number, plain
 from rl_lab.engine.ops.operands import INTEGERS, check_range, clear, fill, of_array, refuse_recording, size_argument
 from rl_lab.engine.tensor import Size, Tensor
 from rl_lab.engine.tensor import empty as _empty
@@ -48,7 +48,7 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
         kind.at(result.address).value = data
         return result.requires_grad_() if requires_grad else result
     if type(data) is Number:
-        data = data.tensor(float32 if isinstance(data, float) else int64)  # type: ignore[unreachable]
+        data = data.tensor(_kind_of_varying(data))  # type: ignore[unreachable]
     if isinstance(data, Tensor):
         result = data.detach().clone()
         return _finish(result if dtype is None else result.to(dtype), requires_grad)
@@ -67,6 +67,12 @@ def tensor(data: Data, *, dtype: DTypeLike = None, device: DeviceLike = None, re
             if not limits[0] <= number <= limits[1]:
                 raise OverflowError(f"{number} does not fit into {dtype}, which holds {limits[0]} to {limits[1]}")
     return _finish(_copy_of(array, kind), requires_grad)
+
+
+def _kind_of_varying(number: Number) -> DType:
+    """The dtype of a tensor made of a number that varies: float32, int64, or uint8 for NumPy's uint8."""
+    value = number.value
+    return dtype_of_numpy(value.dtype) if isinstance(value, np.generic) else float32 if isinstance(value, float) else int64
 
 
 def _plain(data: Sequence[object]) -> Sequence[object]:
@@ -178,7 +184,8 @@ def full(
     Raises ShapeError for a negative size, OverflowError if the value does not fit into the dtype.
     """
     value: Scalar = fill_value.item() if isinstance(fill_value, (np.generic, Tensor)) else fill_value  # type: ignore[assignment]
-    if dtype is not None and type(value) is not Number:
+    if dtype is not None and limits_of(dtype) is not None:
+        value = plain(value)  # a replay would not check the range of another number
         check_range(value, dtype)
     result = _made((size,), value.__class__ if dtype is None else dtype, device, ignored, value)
     return result.requires_grad_() if requires_grad else result
