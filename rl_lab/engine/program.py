@@ -168,6 +168,8 @@ class Program:
         forgotten = [(block.address, block.address + block.size) for blocks in self._pool.values() for block in blocks]
         needed = remove_dead(recorder.launches, forgotten)
         self.launches = [cut_for_cores(launch) for launch in finish_products(needed, forgotten)]
+        # a write by way of ``data`` does not advance the version of an argument
+        self._versions = [argument.storage.version for argument in recorder.arguments]
         self._build()
 
     def _build(self) -> None:
@@ -202,7 +204,9 @@ class Program:
         self._output_cells = [self._cells_of_output(tensor) for tensor in self.outputs]
         copied = [region for region in self._regions if any(self._input_cells[i] is None for i in region.members)]
         self._copied_regions = [(r.home.address, r.first, r.end - r.start) for r in copied]
-        self._written_regions = [(r.home.address, r.first, r.end - r.start, r.members) for r in copied if r.written]
+        self._written_regions = [
+            (r.home.address, r.first, r.end - r.start, [i for i in r.members if self._versions[i]]) for r in copied if r.written
+        ]
         self._input_places = _flattened(self._input_cells)
         self._copied_outputs = [i for i, cells in enumerate(self._output_cells) if cells is None]
         self._output_places = _flattened(self._output_cells)

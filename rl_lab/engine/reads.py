@@ -294,6 +294,8 @@ def _check(reads: list[Read], snapshots: list[Snapshot]) -> Callable[[], bool] |
             found = f"{space}[{read.name!r}]" if type(read.name) in (str, int) else f"{space}[n{i}]"
         elif read.get is cell_content:
             found = f"{space}.cell_contents"
+        elif read.get is getattr:
+            found = f"{space}.{read.name}"
         else:
             names[f"g{i}"] = read.get
             names[f"n{i}"] = read.name

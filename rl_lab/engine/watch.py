@@ -143,7 +143,8 @@ class Names(NamedTuple):
     """The names in a function's bytecode.
 
     ``chains`` are paths of attributes from arguments and globals. ``loose`` are names of attributes of other values, ``stored`` are
-    names of attributes that are set on other values, and ``texts`` are string constants.
+    names of attributes that are set on other values, ``texts`` are string constants, and ``imports`` are modules with the names that are
+    imported from them.
     """
 
     globals: frozenset[str]
@@ -151,6 +152,7 @@ class Names(NamedTuple):
     loose: frozenset[str]
     stored: frozenset[str]
     texts: frozenset[str]
+    imports: frozenset[tuple[str, str]]
 
 
 def _texts(constants: tuple) -> Iterator[str]:
@@ -192,6 +194,8 @@ def names_of(code: CodeType) -> Names:
     loose: set[str] = set()
     stored: set[str] = set()
     rebound: set[str] = set()
+    imports: set[tuple[str, str]] = set()
+    imported = ""
     top: Chain | None = None  # the chain that gave the value on top of the stack, if it is known
     for instruction in dis.get_instructions(code):
         name, argument = instruction.opname, instruction.argval
@@ -216,6 +220,12 @@ def names_of(code: CodeType) -> Names:
                     setting.add(top)
             if sets:
                 top = None
+        elif name == "IMPORT_NAME":
+            imported = argument
+            top = None
+        elif name == "IMPORT_FROM":
+            imports.add((imported, argument))
+            top = None
         elif name == "LOAD_SUPER_ATTR":
             loose.add(argument)
             top = None
@@ -246,7 +256,8 @@ def names_of(code: CodeType) -> Names:
         stored |= texts
     if named & (BY_NAME | CHANGE_BY_NAME) and _computes_names(code):
         loose.add("__dict__")
-    return Names(frozenset(named), frozenset(chains - uncertain), frozenset(loose), frozenset(stored), texts)
+    sets = (named, chains - uncertain, loose, stored, texts, imports)
+    return Names(*map(frozenset, sets))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)
@@ -394,6 +405,10 @@ class watching:
                     self.reach(value, f"the global {name}")
         for is_global, root, path in names.chains:
             self.follow(frame.f_globals if is_global else frame.f_locals, root, path, entered)
+        for place, name in names.imports:
+            module = sys.modules.get(place)
+            if type(module) is PythonModule and not _is_library(place):
+                self.look_up(module, name, f"{place}.{name}", names, True)
         if frame.f_globals.get("__name__") in READERS:
             for value in tuple(frame.f_locals.values()):
                 self.note_attributes(value, names)
@@ -676,6 +691,8 @@ class watching:
             for cell in value.__closure__ or ():
                 if type(_content(cell)) is FunctionType:  # a function that a decorator wraps
                     self.reach(_content(cell), what)
+            if not _is_library(value.__module__):  # reloading a module in a notebook replaces the code of its functions
+                self.reads.read(value, "__code__", value.__code__, getattr, what=f"the code of {what}")
             for name in ("__defaults__", "__kwdefaults__"):
                 if getattr(value, name) is not None and not _is_library(value.__module__):
                     self.reads.read(value, name, getattr(value, name), getattr, what=f"the defaults of {what}")

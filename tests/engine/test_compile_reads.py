@@ -8,7 +8,9 @@ import datetime
 import functools
 import json
 import os
+import sys
 import threading
+import types
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -290,6 +292,32 @@ def a_cached_function():
     return lambda x: x * settings().gain, [nothing, nothing, lambda: setattr(settings(), "gain", 5.0)]
 
 
+@scenario
+def a_function_whose_code_is_replaced():
+    def gain():
+        return 1.0
+
+    def other():
+        return 5.0
+
+    holder = Thing()
+    holder.gain = gain
+    return lambda x: x * holder.gain(), [nothing, nothing, lambda: setattr(gain, "__code__", other.__code__)]
+
+
+@scenario
+def a_name_imported_inside():
+    module = sys.modules["rl_test_settings"] = types.ModuleType("rl_test_settings")
+    module.gain = 1.0
+
+    def f(x):
+        from rl_test_settings import gain
+
+        return x * gain
+
+    return f, [nothing, nothing, lambda: setattr(module, "gain", 5.0)]
+
+
 # --- optimizers and gradients ----------------------------------------------------------------------------------------
 
 
@@ -378,6 +406,16 @@ def an_argument_whose_shape_changes():
         return x * 2, shapes
 
     return f, [lambda t=t: (t, tuple([tuple(other.shape) for other in given])) for t in given]
+
+
+@scenario
+def an_argument_written_by_way_of_data():
+    def f(x, versions):
+        x.data.add_(1.0)
+        return x * 1, versions
+
+    given = rl.ones(1)
+    return f, [lambda: (given, given._version)] * 4
 
 
 @scenario
