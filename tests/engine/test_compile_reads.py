@@ -425,6 +425,16 @@ def arrays_in_an_inner_compiled_function():
     return lambda x: inner(table).sum() + x, [nothing, nothing, nothing]
 
 
+@scenario
+def a_container_of_the_user_is_returned():
+    statistics = {"n": 1.0}
+
+    def f(x):
+        return statistics, x * statistics["n"]
+
+    return f, [nothing, nothing, lambda: statistics.update(n=5.0), nothing]
+
+
 # --- effects and entropy ---------------------------------------------------------------------------------------------
 
 
@@ -492,3 +502,11 @@ def test_values_from_outside_are_not_frozen(draw):
             f(rl.ones(1))
     assert len(seen) == 4
     assert len(told) == 1
+
+
+def test_a_container_of_the_user_stays_the_same_object():
+    table = {"n": 1.0}
+    f = rl.compile(lambda x: (x * table["n"], table))
+    for _ in range(3):
+        assert f(rl.ones(1))[1] is table
+    assert len(f.programs) == 1
