@@ -283,3 +283,37 @@ def test_functions_are_pickled_by_name(place):
         if isinstance(value, (FunctionType, Unary)) and not name.startswith("_"):
             assert copy.deepcopy(value) is value, name
             assert pickled(value) is value, name
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda a: a[:, 1:],
+        lambda a: a.T,
+        lambda a: a[::2],
+        lambda a: a[:, 0],
+        lambda a: a[1:, ::2],
+        lambda a: a.T[1:],
+        lambda a: a[:1, 1:],
+    ],
+)
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.uint8])
+def test_a_tensor_shares_the_memory_of_a_strided_array(cut, kind):
+    array = np.arange(12).reshape(3, 4).astype(kind)
+    part = cut(array)
+    x = rl.from_numpy(part)
+    np.testing.assert_array_equal(x.numpy(), part)
+    assert x.sum().item() == part.sum()
+    x.fill_(5)
+    assert (part == 5).all()
+    part[...] = 7
+    assert (x == 7).all().item()
+    np.testing.assert_array_equal((x * 2).numpy(), part * 2)
+
+
+@pytest.mark.parametrize("cut", [lambda a: a[::-1], lambda a: np.broadcast_to(a[0], (3, 4)), lambda a: a.astype(np.float64)])
+def test_a_tensor_of_another_array_is_a_copy(cut):
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    part = cut(array)
+    rl.from_numpy(part).add_(1)
+    np.testing.assert_array_equal(part, cut(np.arange(12, dtype=np.float32).reshape(3, 4)))

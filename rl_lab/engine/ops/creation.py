@@ -137,8 +137,9 @@ def as_tensor(data: Data, dtype: DTypeLike = None, device: DeviceLike = None) ->
 def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor with the values of a NumPy array.
 
-    It shares the array's memory if the array is C-contiguous and has the dtype float32, int64, uint8 or bool, else it has a copy.
-    Raises TypeError if ``array`` is not a NumPy array, DtypeError if its dtype has no counterpart.
+    It shares the array's memory if the array has the dtype float32, int64, uint8 or bool. It has a copy of an array of another dtype, and
+    of an array with steps backwards or repeated elements. Raises TypeError if ``array`` is not a NumPy array, DtypeError if its dtype has
+    no counterpart.
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes a NumPy array, not {type(array).__name__}: use tensor() for lists and numbers")

@@ -67,15 +67,32 @@ def refuse_recording() -> None:
 def of_array(array: np.ndarray) -> Tensor:
     """A tensor of the array's shape.
 
-    It shares the array's memory if the array is C-contiguous and has the dtype float32, int64, uint8 or bool, else it has a copy.
+    It shares the array's memory if the array has the dtype float32, int64, uint8 or bool. It has a copy of an array of another dtype, and
+    of an array with steps backwards or repeated elements.
     """
     if recorder() is not None:
         refuse_recording()
     dtype = array.dtype
     kind = dtype_of_numpy(dtype)
-    if (dtype is not kind.numpy and dtype != kind.numpy) or not array.flags.c_contiguous:
+    is_kind = dtype is kind.numpy or dtype == kind.numpy
+    if not is_kind or not array.flags.c_contiguous:
+        if is_kind and _steps_forward(array):
+            return _over_strided(array, kind)
         array = np.ascontiguousarray(array, kind.numpy).reshape(array.shape)
     return new(Storage.over(array), array.shape, None, 0, kind)
+
+
+def _steps_forward(array: np.ndarray) -> bool:
+    """Whether all strides are positive numbers of elements."""
+    return array.flags.aligned and all(step > 0 and step % array.itemsize == 0 for step in array.strides)
+
+
+def _over_strided(array: np.ndarray, kind: DType) -> Tensor:
+    """A tensor over the memory of an array that is not C-contiguous."""
+    steps = tuple([step // array.itemsize for step in array.strides])
+    reach = 1 + sum([(size - 1) * step for size, step in zip(array.shape, steps, strict=True)])
+    memory = np.lib.stride_tricks.as_strided(array, (reach,), (array.itemsize,))
+    return new(Storage.over(memory), array.shape, steps, 0, kind)
 
 
 def promote(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
