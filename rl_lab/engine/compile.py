@@ -25,7 +25,7 @@ from rl_lab.engine.program import Program, copy_of
 from rl_lab.engine.reads import fields_of, is_record
 from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import new, view
-from rl_lab.engine.watch import NumberIsSeen, asks_for_types, watching
+from rl_lab.engine.watch import CannotRecord, asks_for_types, watching
 from rl_lab.native.primitive import Primitive
 from rl_lab.native.threads import after_fork_in_child
 
@@ -307,7 +307,7 @@ class Compiled(Generic[P, R]):
         function: Callable[..., Any] = self._function
         try:
             with private_pool(recording.pool), record_with(recording):
-                with watching(recording, function, (arguments, keywords)):
+                with watching(recording, function, (arguments, keywords), {id(c.theirs) for c in replaced.copies.values()}):
                     result = function(*arguments, **keywords)
                 if tape.modes.grad is not grad and recording.reason is None:
                     recording.reason = "it turns gradients on or off for its caller"
@@ -318,9 +318,11 @@ class Compiled(Generic[P, R]):
         except BaseException as error:
             if recording.reason is None:
                 recording.undo()
-                if any(varies) and isinstance(error, (TypeError, NumberIsSeen)):  # perhaps a C function that takes no `Number`
+                if any(varies) and isinstance(error, TypeError):  # perhaps a C function that takes no `Number`
+                    error = CannotRecord(f"it cannot compute with a number that varies ({error})")
+                if isinstance(error, CannotRecord):
                     recording.pool.retire()
-                    recording.give_up(f"it cannot compute with a number that varies ({error})")
+                    recording.give_up(str(error))
                     self._give_up(site, recording)
                     return self._run_eagerly(None, *theirs)
             else:  # the recording stopped before all changes were noted: the call fails half-way, as an eager call does

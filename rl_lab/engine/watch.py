@@ -21,7 +21,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextvars import ContextVar
 from cProfile import Profile
 from functools import lru_cache, partial
@@ -104,8 +104,8 @@ Chain = tuple[bool, str, tuple[str, ...]]
 """A path of attributes from a variable: whether the variable is a global, its name, and the names of the attributes."""
 
 
-class NumberIsSeen(BaseException):
-    """The function asks for the type of a number that varies, and would see a `Number`: the call is made again, eagerly."""
+class CannotRecord(BaseException):
+    """The function would see that it is recorded, such as the type of a `Number`: undo the call and make it again, eagerly."""
 
 
 @lru_cache(maxsize=4096)
@@ -298,13 +298,23 @@ class _Entered:
 
 
 class watching:
-    """Note in ``recording.reads`` the Python state that a call of ``function`` reads and changes while the context lasts."""
+    """Note in ``recording.reads`` the Python state that a call of ``function`` reads and changes while the context lasts.
 
-    def __init__(self, recording: Recorder[Any], function: Callable, arguments: tuple[tuple, dict[str, Any]]):
+    ``given`` has the ids of the caller's containers, of which the function gets copies.
+    """
+
+    def __init__(
+        self,
+        recording: Recorder[Any],
+        function: Callable,
+        arguments: tuple[tuple, dict[str, Any]],
+        given: Set[int] = frozenset(),
+    ):
         self.recording = recording
         self.reads: Reads = recording.reads
         self.function = function
         self.arguments = arguments
+        self.given = given
         self.lasting: dict[int, object] = {}
         """Objects that outlive the call, by id."""
         self.functions: dict[int, list[FunctionType]] = {}
@@ -386,7 +396,7 @@ class watching:
             return
         self.in_lab = frame.f_globals.get("__name__", "").startswith("rl_lab.")
         if not self.in_lab and _calls_type(code) and _holds_number(frame.f_locals.values()):
-            raise NumberIsSeen(f"{code.co_name} asks for the type of a number that varies")
+            raise CannotRecord(f"{code.co_name} asks for the type of a number that varies")
         self.reads.where = code
         self.entered[frame] = entered = _Entered(names)
         if code.co_freevars:
@@ -683,6 +693,8 @@ class watching:
         kind = type(value)
         if value is MISSING or kind is Number or is_plain(value) or isinstance(value, TensorCore) or id(value) in self.lasting:
             return value
+        if id(value) in self.given:
+            raise CannotRecord(f"it reaches {what} as an argument as well")
         self.lasting[id(value)] = value
         if value is os.environ or value is os.getenv:
             self.reach(_attributes(os.environ)["_data"], "the environment variables")

@@ -398,6 +398,25 @@ def one_tensor_passed_twice():
 
 
 @scenario
+def a_list_that_is_an_argument_and_a_closure():
+    log = []
+
+    def f(x, given):
+        log.append("f")
+        given.append("given")
+        return x * len(log), tuple(log)
+
+    return f, [lambda: (rl.ones(1), log)] * 4
+
+
+@scenario
+def an_argument_that_is_also_an_attribute():
+    thing = Thing()
+    thing.table = [1.0]
+    return lambda x, table: x * (2.0 if table is thing.table else 3.0), [lambda: (rl.ones(1), thing.table)] * 3
+
+
+@scenario
 def an_argument_whose_shape_changes():
     given = [rl.ones(1, 2) for _ in range(4)]
 
