@@ -1,5 +1,8 @@
 """Distributions against scipy.stats: densities, entropies, samples, divergences and gradients, recorded and eager."""
 
+import copy
+import weakref
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -607,3 +610,163 @@ def test_all_values_of_a_distribution_can_be_listed():
     assert not d.Normal.has_enumerate_support
     with pytest.raises(NotImplementedError, match="cannot be listed"):
         d.Normal(0.0, 1.0).enumerate_support()
+
+
+# --- transforms of users, caches and events ----------------------------------------------------------------------------
+
+
+class OwnTanh(d.transforms.Transform):
+    """A transform as torch scripts write it."""
+
+    domain = d.constraints.real
+    codomain = d.constraints.interval(-1.0, 1.0)
+    bijective = True
+    sign = 1
+
+    def __init__(self, cache_size=1):
+        super().__init__(cache_size=cache_size)
+
+    def _call(self, x):
+        return x.tanh()
+
+    def _inverse(self, y):
+        return 0.5 * (y.log1p() - (-y).log1p())
+
+    def log_abs_det_jacobian(self, x, y):
+        return 2.0 * (np.log(2.0) - x - rl.nn.functional.softplus(-2.0 * x))
+
+
+CACHED = {
+    "tanh": d.TanhTransform,
+    "own": OwnTanh,
+    "sigmoid": d.SigmoidTransform,
+    "exp": d.ExpTransform,
+    "affine": lambda cache_size: d.AffineTransform(1.0, 2.0, cache_size=cache_size),
+    "composed": lambda cache_size: d.ComposeTransform([d.TanhTransform(), d.AffineTransform(1.0, 2.0)], cache_size=cache_size),
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_cache_gives_back_the_tensor_that_a_sample_came_from(name):
+    made = CACHED[name](cache_size=1)
+    for transform in (made, made.with_cache(0).with_cache()):
+        x = rl.tensor([30.0])
+        y = transform(x)
+        assert transform.inv(y) is x
+        assert transform(x) is y
+        assert transform.inv.inv is transform
+        assert transform.inv.log_abs_det_jacobian(y, x).tolist() == (-transform.log_abs_det_jacobian(x, y)).tolist()
+        assert copy.deepcopy(transform)(x).tolist() == y.tolist()
+        if name != "composed":  # its parts remember the pairs
+            dropped = weakref.ref(x)
+            del x, y
+            assert dropped() is None
+    x = rl.tensor([30.0])
+    plain = made.with_cache(0)
+    assert plain.inv(plain(x)) is not x
+    loc = rl.zeros(256, 6, requires_grad=True)
+    squashed = d.TransformedDistribution(d.Normal(loc, 9.0), [made])
+    log_prob = squashed.log_prob(squashed.rsample(generator=rl.Generator(0)))
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert loc.grad.isfinite().all()
+    assert squashed.log_prob(squashed.sample(generator=rl.Generator(0))).tolist() == log_prob.tolist()
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_recorded_function_uses_the_cache_of_a_transform(lasting):
+    transform = d.TanhTransform(cache_size=1)
+    loc = rl.zeros(8, 6, requires_grad=True)
+    streams = rl.Generator(4), rl.Generator(4)
+
+    def draw(stream):
+        squashed = d.TransformedDistribution(d.Normal(loc, 30.0), transform if lasting else d.TanhTransform(cache_size=1))
+        loc.grad = None
+        squashed.log_prob(squashed.rsample(generator=stream)).sum().backward()
+        return loc.grad
+
+    recorded = rl.compile(lambda: draw(streams[0]))
+    for _ in range(4):
+        assert recorded().tolist() == draw(streams[1]).tolist()
+    assert (len(recorded.programs), recorded.why) == (1, None)
+
+
+def test_a_cache_has_the_size_0_or_1():
+    for make in (d.TanhTransform, d.TanhTransform().with_cache):
+        with pytest.raises(ValueError, match="cache_size must be 0 or 1, got 2"):
+            make(2)
+
+
+def test_samples_at_the_ends_of_a_sigmoid_have_a_density():
+    saturated = d.TransformedDistribution(d.Normal(0.0, 1.0), [d.SigmoidTransform()])
+    assert saturated.log_prob(rl.tensor([0.0, 1.0])).tolist() == pytest.approx([-3727.4185, -112.0564])
+    assert saturated.transforms[0](rl.tensor([-200.0, 200.0])).tolist() == [2.0**-126, 1 - 2.0**-23]
+    relaxed = d.RelaxedBernoulli(0.1, logits=rl.zeros(1000))
+    assert relaxed.log_prob(relaxed.sample((100,), generator=rl.Generator(1))).isfinite().all()
+    assert relaxed.log_prob(rl.tensor([0.0])).isfinite().all()
+
+
+EVENTS = [  # base, transforms, batch shape, event shape, density at zeros (the first of the batch)
+    (lambda: d.Normal(rl.zeros(3), 1.0), [d.AffineTransform(0.0, 2.0, event_dim=1)], (), (3,), -4.8362570),
+    (lambda: d.Normal(rl.zeros(4, 3), 1.0), [d.AffineTransform(0.0, 2.0, 2)], (), (4, 3), -19.3450279),
+    (lambda: d.Normal(rl.zeros(4, 3), 1.0), [d.TanhTransform(), d.AffineTransform(0.0, 2.0, 1)], (4,), (3,), -4.8362570),
+    (lambda: d.Independent(d.Normal(rl.zeros(4, 3), 1.0), 1), [d.AffineTransform(0.0, 2.0)], (4,), (3,), -4.8362570),
+    (lambda: d.Normal(0.0, 1.0), [d.AffineTransform(rl.zeros(3), 2.0)], (3,), (), -1.6120857),
+    (lambda: d.Normal(rl.zeros(1), 1.0), [d.AffineTransform(rl.zeros(3), 2.0, 1)], (), (3,), -4.8362570),
+]
+
+
+@pytest.mark.parametrize(("base", "transforms", "batch_shape", "event_shape", "density"), EVENTS)
+def test_an_event_of_a_transform_is_one_of_the_distribution(base, transforms, batch_shape, event_shape, density):
+    made = d.TransformedDistribution(base(), transforms)
+    for shaped, batch in ((made, batch_shape), (made.expand((2, *batch_shape)), (2, *batch_shape))):
+        assert (shaped.batch_shape, shaped.event_shape) == (batch, event_shape)
+        drawn = shaped.sample((5,), generator=rl.Generator(1))
+        assert drawn.shape == (5, *batch, *event_shape)
+        assert shaped.support.check(drawn).shape == (5, *batch)
+        found = shaped.log_prob(drawn * 0.0)
+        assert found.shape == (5, *batch)
+        np.testing.assert_allclose(found.numpy(), density, rtol=1e-6)
+    with pytest.raises(ValueError, match="the transforms take events of 1 dimensions"):
+        d.TransformedDistribution(d.Normal(0.0, 1.0), d.AffineTransform(0.0, 2.0, event_dim=1))
+
+
+ROWS = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [-1.0, 2.0, 0.0], [np.nan, 1.0, 0.0]], np.float32)
+CONSTRAINTS = [
+    (d.constraints.real, [[1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 1, 1]]),
+    (d.constraints.real_vector, [1, 1, 1, 0]),
+    (d.constraints.positive, [[0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]),
+    (d.constraints.independent(d.constraints.nonnegative, 1), [1, 1, 0, 0]),
+    (d.constraints.unit_interval, [[1, 1, 1], [1, 1, 1], [0, 0, 1], [0, 1, 1]]),
+    (d.constraints.interval(0.5, 2.0), [[0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]),
+    (d.constraints.simplex, [1, 1, 0, 0]),
+    (d.constraints.one_hot, [1, 0, 0, 0]),
+    (d.constraints.boolean, [[1, 1, 1], [0, 0, 1], [0, 0, 1], [0, 1, 1]]),
+    (d.constraints.nonnegative_integer, [[1, 1, 1], [0, 0, 1], [0, 1, 1], [0, 1, 1]]),
+    (d.constraints.integer_interval(-1, 1), [[1, 1, 1], [0, 0, 1], [1, 0, 1], [0, 1, 1]]),
+]
+
+
+@pytest.mark.parametrize(("constraint", "expected"), CONSTRAINTS, ids=lambda value: getattr(value, "text", ""))
+def test_constraints_tell_members_from_other_values(constraint, expected):
+    held = constraint.check(rl.tensor(ROWS))
+    assert held.dtype is rl.bool
+    assert held.tolist() == np.array(expected, bool).tolist()
+    assert constraint.event_dim == 2 - held.dim()
+
+
+@pytest.mark.parametrize("name", SCALAR)
+def test_samples_lie_in_the_support_and_parameters_fit_their_constraints(name):
+    made = SCALAR[name][0]()
+    assert made.support.check(made.sample((50,), generator=rl.Generator(1))).all()
+    assert all(constraint.check(getattr(made, key)).all() for key, constraint in made.arg_constraints.items())
+
+
+def test_checks_can_be_turned_off_for_all_distributions():
+    d.Distribution.set_default_validate_args(False)
+    try:
+        d.Normal(0.0, -1.0).log_prob(float("nan"))
+    finally:
+        d.Distribution.set_default_validate_args(True)
+    with pytest.raises(ValueError, match="takes True or False"):
+        d.Distribution.set_default_validate_args(None)

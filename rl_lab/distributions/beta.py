@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import xlogy
@@ -13,12 +15,11 @@ class Beta(Distribution):
     """Beta distribution on (0, 1) with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1)."""
 
     has_rsample = True
+    arg_constraints = {"concentration1": constraints.positive, "concentration0": constraints.positive}
 
     def __init__(self, concentration1: TensorLike, concentration0: TensorLike, validate_args: bool | None = None):
         (self.concentration1, self.concentration0), shape = broadcast_all(concentration1, concentration0)
         super().__init__(shape, (), validate_args)
-        for name in ("concentration1", "concentration0"):
-            self._check(name, getattr(self, name), getattr(self, name) > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -44,10 +45,9 @@ class Beta(Distribution):
         """Logarithm of the beta function of the concentrations."""
         return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
 
-    support_text = "from 0 to 1"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0) & (x <= 1)
+    @property
+    def support(self) -> Constraint:
+        return constraints.unit_interval
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = self._valid(value).float()

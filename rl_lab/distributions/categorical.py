@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import arange, as_tensor
@@ -16,6 +18,8 @@ class Categorical(Distribution):
 
     Samples are int64. Raises ValueError unless exactly one of ``probs`` and ``logits`` is given.
     """
+
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
 
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
@@ -63,14 +67,14 @@ class Categorical(Distribution):
             return drawn.reshape(self._batch_shape)
         return drawn.t().reshape(self._extended_shape(sample_shape))
 
-    support_text = "the numbers of the classes"
+    @property
+    def support(self) -> Constraint:
+        return constraints.integer_interval(0, self.logits.shape[-1] - 1)
+
     has_enumerate_support = True
 
     def _all_values(self) -> Tensor:
         return arange(self.logits.shape[-1])
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0) & (x < self.logits.shape[-1]) & (x == x.long())
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._valid(value).long().unsqueeze(-1)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where, xlogy
@@ -23,12 +25,11 @@ class _LocationScale(Distribution):
     """Base of the distributions of loc + scale * z, where the distribution of z has no parameters."""
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("loc", self.loc, self.loc == self.loc, "a number (not NaN)")
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -135,11 +136,11 @@ class LogNormal(Distribution):
     """Distribution of exp(x) for x normal with mean ``loc`` and standard deviation ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -157,10 +158,9 @@ class LogNormal(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return (self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)).exp()
 
-    support_text = "positive numbers"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x > 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.positive
 
     def log_prob(self, value: Tensor) -> Tensor:
         log = self._valid(value).float().log()
@@ -180,11 +180,11 @@ class HalfNormal(Distribution):
     """Distribution of the magnitude of a normal value with mean 0 and standard deviation ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"scale": constraints.positive}
 
     def __init__(self, scale: TensorLike, validate_args: bool | None = None):
         (self.scale,), shape = broadcast_all(scale)
         super().__init__(shape, (), validate_args)
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -201,10 +201,9 @@ class HalfNormal(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator).abs()
 
-    support_text = "numbers from 0 on"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x >= 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = self._valid(value).float()
@@ -225,11 +224,11 @@ class Exponential(Distribution):
     """Exponential distribution with density rate * exp(-rate x) on [0, inf)."""
 
     has_rsample = True
+    arg_constraints = {"rate": constraints.positive}
 
     def __init__(self, rate: TensorLike, validate_args: bool | None = None):
         (self.rate,), shape = broadcast_all(rate)
         super().__init__(shape, (), validate_args)
-        self._check("rate", self.rate, self.rate > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -246,10 +245,9 @@ class Exponential(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return -_uniform(self._extended_shape(sample_shape), generator).log() / self.rate
 
-    support_text = "numbers from 0 on"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x >= 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.rate.log() - self.rate * self._valid(value).float()
@@ -268,12 +266,11 @@ class Gamma(Distribution):
     """Gamma distribution with density proportional to x^(concentration - 1) exp(-rate x)."""
 
     has_rsample = True
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
 
     def __init__(self, concentration: TensorLike, rate: TensorLike, validate_args: bool | None = None):
         (self.concentration, self.rate), shape = broadcast_all(concentration, rate)
         super().__init__(shape, (), validate_args)
-        self._check("concentration", self.concentration, self.concentration > 0, "positive")
-        self._check("rate", self.rate, self.rate > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -291,10 +288,9 @@ class Gamma(Distribution):
         shape = self._extended_shape(sample_shape)
         return (random.standard_gamma(self.concentration.expand(shape), generator) / self.rate).clamp(min=TINY)
 
-    support_text = "numbers from 0 on"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x >= 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = self._valid(value).float()
@@ -309,10 +305,12 @@ class Gamma(Distribution):
 class Chi2(Gamma):
     """Chi-squared distribution with ``df`` degrees of freedom: the sum of so many squared standard normal values."""
 
+    arg_constraints = {"df": constraints.positive}
+
     def __init__(self, df: TensorLike, validate_args: bool | None = None):
         degrees = as_tensor(df).float()
-        super().__init__(0.5 * degrees, 0.5, validate_args)
         self.df = degrees
+        super().__init__(0.5 * degrees, 0.5, validate_args)
 
 
 class Dirichlet(Distribution):
@@ -322,13 +320,13 @@ class Dirichlet(Distribution):
     """
 
     has_rsample = True
+    arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}
 
     def __init__(self, concentration: TensorLike, validate_args: bool | None = None):
         self.concentration = as_tensor(concentration).float()
         if self.concentration.dim() < 1:
             raise ValueError("Dirichlet needs concentrations of shape (..., classes), got a single number")
         super().__init__(self.concentration.shape[:-1], self.concentration.shape[-1:], validate_args)
-        self._check("concentration", self.concentration, self.concentration > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -349,10 +347,9 @@ class Dirichlet(Distribution):
         drawn = random.standard_gamma(self.concentration.expand(self._extended_shape(sample_shape)), generator)
         return drawn / drawn.sum(-1, keepdim=True)
 
-    support_text = "numbers from 0 on whose sum is 1"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0).all(-1) & ((x.sum(-1) - 1).abs() < 1e-6)
+    @property
+    def support(self) -> Constraint:
+        return constraints.simplex
 
     def log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration
@@ -369,12 +366,11 @@ class StudentT(Distribution):
     """Student's t-distribution with ``df`` degrees of freedom, moved by ``loc`` and stretched by ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"df": constraints.positive, "loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, df: TensorLike, loc: TensorLike = 0.0, scale: TensorLike = 1.0, validate_args: bool | None = None):
         (self.df, self.loc, self.scale), shape = broadcast_all(df, loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("df", self.df, self.df > 0, "positive")
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:

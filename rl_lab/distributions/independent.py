@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions.constraints import Constraint
+from rl_lab.distributions.constraints import independent as independent_constraint
 from rl_lab.distributions.distribution import Distribution
 from rl_lab.engine.ops import Tensor
 
@@ -27,6 +29,10 @@ class Independent(Distribution):
         self.has_rsample = base.has_rsample
 
     @property
+    def support(self) -> Constraint:
+        return independent_constraint(self.base_dist.support, self.reinterpreted_batch_ndims)
+
+    @property
     def mean(self) -> Tensor:
         return self.base_dist.mean
 
@@ -49,6 +55,7 @@ class Independent(Distribution):
         return self.base_dist.rsample(sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        self._check_event_shape(value)
         return sum_last(self.base_dist.log_prob(value), self.reinterpreted_batch_ndims)
 
     def entropy(self) -> Tensor:

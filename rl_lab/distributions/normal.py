@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
 from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 
@@ -11,12 +12,11 @@ class Normal(Distribution):
     """Normal distribution with mean ``loc`` and standard deviation ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("loc", self.loc, self.loc == self.loc, "a number (not NaN)")
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
