@@ -770,3 +770,113 @@ def test_checks_can_be_turned_off_for_all_distributions():
         d.Distribution.set_default_validate_args(True)
     with pytest.raises(ValueError, match="takes True or False"):
         d.Distribution.set_default_validate_args(None)
+
+
+# --- small concentrations, broadcasts and refusals ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concentration", [1e-7, 1e-3, 0.05])
+def test_samples_of_small_concentrations_lie_inside_of_the_support(concentration):
+    """Nearly all samples are at a corner; each corner is equally probable, and the gradient is finite."""
+    for make in (lambda a: d.Beta(a[0], a[1]), lambda a: d.Dirichlet(a.t())):
+        parameters = rl.full((2, 20_000), concentration, requires_grad=True)
+        drawn = make(parameters).rsample(generator=rl.Generator(2))
+        first = drawn if drawn.dim() == 1 else drawn[:, 0]
+        values = first.detach().numpy()
+        assert values.min() >= 2.0**-126
+        assert values.max() <= 1 - 2.0**-24
+        assert values.mean() == pytest.approx(0.5, abs=0.02)
+        first.sum().backward()
+        assert parameters.grad.isfinite().all()
+    assert d.StudentT(1e-3).sample((1000,), generator=rl.Generator(1)).isfinite().all()
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.6), (2.0, 1.5), (40.0, 9.0)])
+def test_the_gradient_of_a_beta_sample_is_that_of_the_mean(a, b):
+    first, second = (rl.full((100_000,), value, requires_grad=True) for value in (a, b))
+    d.Beta(first, second).rsample(generator=rl.Generator(7)).sum().backward()
+    assert first.grad.mean().item() == pytest.approx(b / (a + b) ** 2, rel=0.03)
+    assert second.grad.mean().item() == pytest.approx(-a / (a + b) ** 2, rel=0.03)
+
+
+def test_modes_at_the_ends_of_the_support():
+    nan = np.nan
+    table = [(0.5, 0.5, 1), (0.5, 2, 0), (1, 1, nan), (2, 1, 1), (1, 0.5, nan), (3, 5, 1 / 3), (0.2, 0.9, 1)]
+    a, b, expected = np.array(table, np.float32).T
+    np.testing.assert_allclose(d.Beta(t(a), t(b)).mode.numpy(), expected, rtol=1e-6)
+    rows = [
+        ([0.5, 0.5, 0.5], [1, 0, 0]),
+        ([0.5, 1, 1], [nan] * 3),
+        ([2, 3, 0.5], [1 / 3, 2 / 3, 0]),
+        ([0.2, 0.3, 2], [0, 0, 1]),
+    ]
+    for given, mode in rows:
+        np.testing.assert_allclose(d.Dirichlet(rl.tensor(given)).mode.numpy(), mode, rtol=1e-6)
+
+
+BROADCASTS = [  # a distribution, a value, the shape of its log_prob
+    (lambda: d.Categorical(logits=rl.zeros(2, 3)), rl.tensor([[0], [1], [2]]), (3, 2)),
+    (lambda: d.Categorical(logits=rl.zeros(4, 1, 3)), rl.tensor([0, 1, 2, 0]), (4, 4)),
+    (lambda: d.Categorical(logits=rl.zeros(2, 3)), rl.tensor(1), (2,)),
+    (lambda: d.OneHotCategorical(logits=rl.zeros(4, 1, 3)), rl.eye(3), (4, 3)),
+    (lambda: d.RelaxedOneHotCategorical(0.5, logits=rl.zeros(4, 1, 3)), rl.full((2, 3), 1 / 3), (4, 2)),
+    (lambda: d.Bernoulli(logits=rl.zeros(4, 1)), rl.tensor([0.0, 1.0, 1.0]), (4, 3)),
+    (lambda: d.RelaxedBernoulli(0.5, logits=rl.zeros(4, 1)), rl.tensor([0.1, 0.3]), (4, 2)),
+    (lambda: d.Geometric(probs=rl.full((4, 1), 0.5)), rl.tensor([1.0, 3.0]), (4, 2)),
+    (lambda: d.Poisson(rl.ones(4, 1)), rl.tensor([1.0, 3.0]), (4, 2)),
+    (lambda: d.Dirichlet(rl.ones(4, 1, 3)), rl.full((2, 3), 1 / 3), (4, 2)),
+    (lambda: d.MultivariateNormal(rl.zeros(4, 1, 3), scale_tril=rl.eye(3)), rl.zeros(2, 3), (4, 2)),
+]
+
+
+@pytest.mark.parametrize(("make", "value", "shape"), BROADCASTS)
+def test_values_and_parameters_are_broadcast(make, value, shape):
+    assert make().log_prob(value).shape == shape
+
+
+REFUSED = [
+    (
+        lambda: d.Categorical(logits=[-np.inf, -np.inf]),
+        "Categorical: logits must be below infinity, not NaN, and finite for at least",
+    ),
+    (lambda: d.Categorical(logits=[np.inf, 0.0]), "Categorical: logits must be"),
+    (lambda: d.OneHotCategorical(logits=[np.nan, 0.0]), "Categorical: logits must be"),
+    (lambda: d.MultivariateNormal(rl.zeros(3), rl.eye(3)).log_prob(rl.zeros(1)), "must be \\(3,\\), got the shape \\(1,\\)"),
+    (lambda: d.Independent(d.Normal(rl.zeros(3), 1.0), 1).log_prob(rl.zeros(())), "must be \\(3,\\), got the shape \\(\\)"),
+    (
+        lambda: d.RelaxedOneHotCategorical(1.0, [0.5, 0.5]).log_prob(rl.ones(2)),
+        "RelaxedOneHotCategorical: a value lies outside",
+    ),
+    (lambda: d.RelaxedBernoulli(1.0, 0.5).log_prob(1.5), "RelaxedBernoulli: a value lies outside"),
+    (lambda: d.TransformedDistribution(d.Normal(0.0, 1.0), d.TanhTransform()).log_prob(1.5), "a value lies outside"),
+    (lambda: d.StudentT(1.0, np.nan), "StudentT: loc must be a number"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_parameters_and_values_that_torch_refuses_too(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda s: d.Normal(0.0, s, False), lambda s: d.LogNormal(0.0, s, False), lambda s: d.HalfNormal(s, False)]
+)
+def test_an_unchecked_negative_deviation_is_refused_by_a_sample(make):
+    assert make(0.0).sample().isfinite()
+    with pytest.raises(RuntimeError, match="scale must not be negative in a sample"):
+        make(-1.0).sample()
+
+
+def test_masked_classes_are_allowed_and_certain_successes_diverge_nowhere():
+    assert d.Categorical(logits=[-np.inf, 0.0, 0.0]).probs.tolist() == pytest.approx([0.0, 0.5, 0.5])
+    p, q = (d.Geometric(probs=rl.tensor(probs)) for probs in ([1.0, 1.0, 0.5], [1.0, 0.5, 1.0]))
+    assert d.kl_divergence(p, q).tolist() == pytest.approx([0.0, np.log(2), np.inf], abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
+def test_a_relaxed_one_hot_distribution_accepts_its_samples_in_a_larger_batch(temperature):
+    many = d.RelaxedOneHotCategorical(temperature, logits=rl.zeros(100)).expand((5,))
+    drawn = many.sample((200,), generator=rl.Generator(1))
+    assert drawn.shape == (200, 5, 100)
+    assert many.log_prob(drawn).shape == (200, 5)

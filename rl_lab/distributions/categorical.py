@@ -9,6 +9,7 @@ from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import arange, as_tensor
+from rl_lab.engine.ops.operands import broadcast_shape
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.engine.tape import enable_grad
 
@@ -35,7 +36,13 @@ class Categorical(Distribution):
             self.logits = probabilities.clamp(1.1920929e-07, 1.0 - 1.1920929e-07).log()
             self._probs: Tensor | None = probabilities
         else:
-            self._check("logits", given, given == given, "a number (not NaN)")
+            best = given.amax(-1, keepdim=True)
+            self._check(
+                "logits",
+                given,
+                (best > -math.inf) & (best < math.inf),
+                "below infinity, not NaN, and finite for at least one class",
+            )
             self.logits = log_softmax(given, -1)
             self._probs = None
 
@@ -80,7 +87,7 @@ class Categorical(Distribution):
         value = self._valid(value).long().unsqueeze(-1)
         logits = self.logits
         if value.shape[:-1] != logits.shape[:-1]:
-            rows = value.shape[:-1] if value.dim() >= logits.dim() else logits.shape[:-1]
+            rows = broadcast_shape(value.shape[:-1], logits.shape[:-1])
             value = value.expand((*rows, 1))
             logits = logits.expand((*rows, logits.shape[-1]))
         return logits.gather(-1, value).squeeze(-1)

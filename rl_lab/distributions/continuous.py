@@ -9,7 +9,7 @@ from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where, xlogy
-from rl_lab.engine.ops.creation import as_tensor, full
+from rl_lab.engine.ops.creation import arange, as_tensor, full
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 
 TINY = 1.1754943508222875e-38
@@ -155,6 +155,10 @@ class LogNormal(Distribution):
         square = self.scale**2
         return square.expm1() * (2 * self.loc + square).exp()
 
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        self._check_deviation(self.scale)
+        return super().sample(sample_shape, generator=generator)
+
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return (self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)).exp()
 
@@ -197,6 +201,10 @@ class HalfNormal(Distribution):
     @property
     def variance(self) -> Tensor:
         return self.scale**2 * (1 - 2 / math.pi)
+
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        self._check_deviation(self.scale)
+        return super().sample(sample_shape, generator=generator)
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator).abs()
@@ -334,9 +342,10 @@ class Dirichlet(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """(concentration - 1) / (sum - classes): the mode only where all concentrations are above 1."""
-        less = (self.concentration - 1).clamp(min=0.0)
-        return less / less.sum(-1, keepdim=True)
+        """The most probable value, by PyTorch's rules at the ends: the first class where all concentrations are below 1."""
+        rises = (self.concentration - 1).clamp(min=0.0)
+        first = arange(rises.shape[-1]) == 0
+        return where((self.concentration < 1).all(-1, keepdim=True), first.float(), rises / rises.sum(-1, keepdim=True))
 
     @property
     def variance(self) -> Tensor:
@@ -344,8 +353,7 @@ class Dirichlet(Distribution):
         return self.concentration * (total - self.concentration) / (total**2 * (total + 1))
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
-        drawn = random.standard_gamma(self.concentration.expand(self._extended_shape(sample_shape)), generator)
-        return drawn / drawn.sum(-1, keepdim=True)
+        return random.gamma_shares(self.concentration.expand(self._extended_shape(sample_shape)), -1, generator)
 
     @property
     def support(self) -> Constraint:
@@ -390,7 +398,7 @@ class StudentT(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
         normal = random.randn(*shape, generator=generator)
-        chi2 = 2.0 * random.standard_gamma((0.5 * self.df).expand(shape), generator)
+        chi2 = (2.0 * random.standard_gamma((0.5 * self.df).expand(shape), generator)).clamp(min=TINY)
         return self.loc + self.scale * normal * (self.df / chi2).sqrt()
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -65,6 +65,13 @@ class Distribution:
                 f"{type(self).__name__}: {name} must be {wanted} everywhere, got other values in a tensor of shape {shape}"
             )
 
+    def _check_deviation(self, scale: Tensor) -> None:
+        """Raise RuntimeError, as PyTorch's normal samples do, if an unchecked ``scale`` is negative; a recorded function skips this."""
+        if not self.validates and recorder() is None and bool((scale < 0).any()):
+            raise RuntimeError(
+                f"{type(self).__name__}: scale must not be negative in a sample, got a negative one: make it positive"
+            )
+
     def _valid(self, value: TensorLike) -> Tensor:
         """The value as a tensor. Raises ValueError if it lies outside of the support; a recorded function skips this check."""
         x = as_tensor(value)

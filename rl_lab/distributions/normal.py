@@ -32,6 +32,10 @@ class Normal(Distribution):
     def variance(self) -> Tensor:
         return self.scale**2
 
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        self._check_deviation(self.scale)
+        return super().sample(sample_shape, generator=generator)
+
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)
 
