@@ -755,10 +755,13 @@ def test_constraints_tell_members_from_other_values(constraint, expected):
     assert constraint.event_dim == 2 - held.dim()
 
 
-@pytest.mark.parametrize("name", SCALAR)
+@pytest.mark.parametrize("name", [*SCALAR, *FURTHER])
 def test_samples_lie_in_the_support_and_parameters_fit_their_constraints(name):
-    made = SCALAR[name][0]()
-    assert made.support.check(made.sample((50,), generator=rl.Generator(1))).all()
+    made = {**FURTHER, **SCALAR}[name]
+    made = made() if name in FURTHER else made[0]()
+    inside = made.support.check(made.sample((50,), generator=rl.Generator(1)))
+    assert inside.shape == (50, *made.batch_shape)
+    assert inside.all()
     assert all(constraint.check(getattr(made, key)).all() for key, constraint in made.arg_constraints.items())
 
 

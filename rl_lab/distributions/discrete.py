@@ -261,6 +261,11 @@ class MixtureSameFamily(Distribution):
         return -1 - len(self._event_shape)
 
     @property
+    def support(self) -> Constraint:
+        base = self.component_distribution.support
+        return Constraint(base.text, lambda x: base.check(x.unsqueeze(self._dim)).all(-1), base.event_dim, base.is_discrete)
+
+    @property
     def mean(self) -> Tensor:
         return (self._weights() * self.component_distribution.mean).sum(self._dim)
 

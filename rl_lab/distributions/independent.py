@@ -7,6 +7,7 @@ from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.constraints import independent as independent_constraint
 from rl_lab.distributions.distribution import Distribution
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import as_tensor
 
 
 class Independent(Distribution):
@@ -55,6 +56,7 @@ class Independent(Distribution):
         return self.base_dist.rsample(sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        value = as_tensor(value)
         self._check_event_shape(value)
         return sum_last(self.base_dist.log_prob(value), self.reinterpreted_batch_ndims)
 
