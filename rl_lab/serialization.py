@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_bytes
 
 from rl_lab.engine.device import check_device, device
-from rl_lab.engine.errors import FileError
+from rl_lab.engine.errors import FileError, ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
+from rl_lab.engine.tensor import contiguous_strides, unpickled
 
 FORMAT = "1"
 LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
@@ -47,10 +48,11 @@ def save(obj: Any, f: str | os.PathLike[str] | WritableFile) -> None:
     """Write ``obj`` to the file at the path ``f``, replacing an older file, or to the open binary file ``f``.
 
     ``obj`` is a tensor, an array, None, a bool, int, float or str, or a dict, list or tuple of these; the keys of a dict are strings or
-    integers. Raises TypeError, naming the entry, for anything else.
+    integers. Tensors keep ``requires_grad``, parameters remain parameters, and tensors that overlap in memory do so after `load`. Raises
+    TypeError, naming the entry, for anything else.
     """
     arrays: dict[str, np.ndarray] = {}
-    structure = json.dumps(split(obj, "", arrays))
+    structure = json.dumps(split(obj, "", arrays, _shared_memory(obj)))
     facts = {"format": FORMAT, "structure": structure, "checksum": checksum(arrays, structure)}
     if isinstance(f, (str, os.PathLike)):
         save_file(arrays, Path(f), facts)
@@ -81,7 +83,7 @@ def load(f: str | os.PathLike[str] | ReadableFile, map_location: Any = None, wei
         raise FileError(f"{name} is damaged: its content does not match its checksum")
     try:
         return join(json.loads(facts["structure"]), arrays)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShapeError, OverflowError) as error:
         raise FileError(f"{name} cannot be read: its structure is not one that rl_lab.save writes: {error}") from None
 
 
@@ -159,23 +161,92 @@ def from_file_object(file: ReadableFile) -> tuple[dict[str, np.ndarray], dict[st
     return load_bytes(length + header + exactly(end)), facts
 
 
-def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+class _Memory:
+    """Memory in which several tensors overlap: the elements from ``low`` to ``high`` of their storage. ``key`` names it in the file."""
+
+    def __init__(self, low: int, high: int):
+        self.low = low
+        self.high = high
+        self.tensors: list[Tensor] = []
+        self.key: str | None = None
+
+    def array(self) -> np.ndarray:
+        """The elements, in the shape of a contiguous tensor that covers them all, or flat."""
+        count = self.high - self.low
+        for x in self.tensors:
+            if x.is_contiguous() and x.numel() == count:
+                return x.detach().numpy()
+        first = self.tensors[0]
+        return unpickled(first.storage, (count,), None, self.low, first.dtype, False).numpy()
+
+
+def _shared_memory(value: Any) -> dict[int, _Memory]:
+    """The memory of every tensor in ``value`` that overlaps with another one, by the id of the tensor."""
+    storages: dict[Any, list[tuple[int, int, Tensor]]] = {}
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict):
+            rest.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            rest.extend(item)
+        elif isinstance(item, Tensor) and item.numel():
+            last = item.offset + sum((size - 1) * step for size, step in zip(item.sizes, item.stride(), strict=True))
+            storages.setdefault((id(item.storage), item.dtype.name), []).append((item.offset, last + 1, item))
+    found: list[_Memory] = []
+    for spans in storages.values():
+        memory = None
+        for low, high, x in sorted(spans, key=lambda span: span[:2]):
+            if memory is None or low >= memory.high:
+                found.append(memory := _Memory(low, high))
+            memory.high = max(memory.high, high)
+            memory.tensors.append(x)
+    return {id(x): memory for memory in found if len(memory.tensors) > 1 for x in memory.tensors}
+
+
+def _split_tensor(x: Tensor, name: str, arrays: dict[str, np.ndarray], memory: _Memory | None) -> tuple[str, dict]:
+    """Move a tensor to ``arrays``; return the name of the array, and the facts about the tensor that the array does not hold."""
+    from rl_lab.nn.module import Parameter  # here, because rl_lab.nn imports this module
+
+    facts: dict[str, Any] = {"parameter": True} if isinstance(x, Parameter) else {}
+    if x.requires_grad:
+        facts["requires_grad"] = True
+    if memory is None:
+        return _add(x.detach().numpy(), name, arrays), facts
+    if memory.key is None:
+        memory.key = _add(memory.array(), name, arrays)
+    facts.update(offset=x.offset - memory.low, shape=list(x.sizes), strides=list(x.stride()))
+    return memory.key, facts
+
+
+def _add(array: np.ndarray, name: str, arrays: dict[str, np.ndarray]) -> str:
+    """Add an array under its path, or under a longer name if another entry has this path; return the name."""
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers")
+    key = name or "value"
+    while key in arrays:  # {"a/b": x, "a": {"b": y}}
+        key += "+"
+    arrays[key] = np.array(array, order="C")  # np.ascontiguousarray would turn a 0-d array into a vector
+    return key
+
+
+def split(value: Any, name: str, arrays: dict[str, np.ndarray], shared: dict[int, _Memory] | None = None) -> Any:
     """Return ``value`` as plain JSON values; move its tensors and arrays to ``arrays`` and leave their names in their places.
 
-    ``name`` is the path of ``value`` inside the object that is saved. Raises TypeError for a type that a file cannot hold.
+    ``name`` is the path of ``value`` inside the object that is saved. With ``shared`` (see `_shared_memory`) tensors also keep their kind,
+    ``requires_grad`` and the memory that they share. Raises TypeError for a type that a file cannot hold.
     """
-    if isinstance(value, (Tensor, np.ndarray)):
-        kind = "tensor" if isinstance(value, Tensor) else "array"
-        array = value.detach().numpy() if isinstance(value, Tensor) else value
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers")
-        key = name or "value"
-        arrays[key] = np.array(array, order="C")  # np.ascontiguousarray would turn a 0-d array into a vector
-        return {kind: key}
+    if isinstance(value, Tensor) and shared is not None:
+        key, facts = _split_tensor(value, name, arrays, shared.get(id(value)))
+        return {"tensor": {"key": key, **facts} if facts else key}
+    if isinstance(value, Tensor):
+        return {"tensor": _add(value.detach().numpy(), name, arrays)}
+    if isinstance(value, np.ndarray):
+        return {"array": _add(value, name, arrays)}
     if isinstance(value, dict):
-        return {"dict": [[_key(k), split(v, f"{name}/{k}" if name else str(k), arrays)] for k, v in value.items()]}
+        return {"dict": [[_key(k), split(v, f"{name}/{k}" if name else str(k), arrays, shared)] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {type(value).__name__ if type(value) in (list, tuple) else "tuple": _each(value, name, arrays)}
+        return {type(value).__name__ if type(value) in (list, tuple) else "tuple": _each(value, name, arrays, shared)}
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -186,8 +257,8 @@ def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     )
 
 
-def _each(values: Iterable[Any], name: str, arrays: dict[str, np.ndarray]) -> list[Any]:
-    return [split(v, f"{name}/{i}" if name else str(i), arrays) for i, v in enumerate(values)]
+def _each(values: Iterable[Any], name: str, arrays: dict[str, np.ndarray], shared: dict[int, _Memory] | None) -> list[Any]:
+    return [split(v, f"{name}/{i}" if name else str(i), arrays, shared) for i, v in enumerate(values)]
 
 
 def _key(key: object) -> str | int:
@@ -196,20 +267,45 @@ def _key(key: object) -> str | int:
     return key
 
 
-def join(plain: Any, arrays: dict[str, np.ndarray], tensors: bool = True) -> Any:
+def _join_tensor(content: Any, arrays: dict[str, np.ndarray], made: dict[str, Tensor]) -> Tensor:
+    """Rebuild a tensor. ``made`` holds the tensor of each array, whose memory later tensors of the array share."""
+    from rl_lab.nn.module import Parameter  # here, because rl_lab.nn imports this module
+
+    facts: dict[str, Any] = {"key": content} if isinstance(content, str) else content
+    key = facts["key"]
+    if key not in made:
+        made[key] = tensor(arrays[key])
+    x = made[key]
+    if "shape" in facts:
+        shape, strides = tuple(facts["shape"]), tuple(facts["strides"])
+        if 0 in shape or not all(
+            type(number) is int and 0 <= number < 1 << 62 for number in (facts["offset"], *shape, *strides)
+        ):
+            raise ValueError(f"the layout of {key} is not one of a tensor with elements")
+        x = unpickled(
+            x.storage, shape, None if strides == contiguous_strides(shape) else strides, facts["offset"], x.dtype, False
+        )
+    needs_grad = facts.get("requires_grad") is True
+    if facts.get("parameter") is True:
+        return Parameter(x, needs_grad)
+    return x.requires_grad_() if needs_grad else x
+
+
+def join(plain: Any, arrays: dict[str, np.ndarray], tensors: bool = True, made: dict[str, Tensor] | None = None) -> Any:
     """Inverse of `split`: rebuild the nested value. With ``tensors`` False, tensors are returned as arrays.
 
-    Raises ValueError or KeyError if ``plain`` and ``arrays`` do not fit together.
+    ``made`` holds the tensors that are rebuilt so far. Raises ValueError or KeyError if ``plain`` and ``arrays`` do not fit together.
     """
+    made = {} if made is None else made
     ((kind, content),) = plain.items()
     if kind == "tensor" and tensors:
-        return tensor(arrays[content])
+        return _join_tensor(content, arrays, made)
     if kind in ("tensor", "array"):
         return arrays[content]
     if kind == "dict":
-        return {key: join(value, arrays, tensors) for key, value in content}
+        return {key: join(value, arrays, tensors, made) for key, value in content}
     if kind in ("list", "tuple"):
-        values = [join(value, arrays, tensors) for value in content]
+        values = [join(value, arrays, tensors, made) for value in content]
         return tuple(values) if kind == "tuple" else values
     if kind != "value":
         raise ValueError(f"unknown kind {kind!r}")

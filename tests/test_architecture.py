@@ -50,6 +50,7 @@ ENGINE = [
     ("tape", "finite"),
     ("operations",),
     ("tensor",),
+    ("latest",),
     ("number", "types"),
     ("ops",),
     ("random",),

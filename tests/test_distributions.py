@@ -1,5 +1,8 @@
 """Distributions against scipy.stats: densities, entropies, samples, divergences and gradients, recorded and eager."""
 
+import copy
+import weakref
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -607,3 +610,276 @@ def test_all_values_of_a_distribution_can_be_listed():
     assert not d.Normal.has_enumerate_support
     with pytest.raises(NotImplementedError, match="cannot be listed"):
         d.Normal(0.0, 1.0).enumerate_support()
+
+
+# --- transforms of users, caches and events ----------------------------------------------------------------------------
+
+
+class OwnTanh(d.transforms.Transform):
+    """A transform as torch scripts write it."""
+
+    domain = d.constraints.real
+    codomain = d.constraints.interval(-1.0, 1.0)
+    bijective = True
+    sign = 1
+
+    def __init__(self, cache_size=1):
+        super().__init__(cache_size=cache_size)
+
+    def _call(self, x):
+        return x.tanh()
+
+    def _inverse(self, y):
+        return 0.5 * (y.log1p() - (-y).log1p())
+
+    def log_abs_det_jacobian(self, x, y):
+        return 2.0 * (np.log(2.0) - x - rl.nn.functional.softplus(-2.0 * x))
+
+
+CACHED = {
+    "tanh": d.TanhTransform,
+    "own": OwnTanh,
+    "sigmoid": d.SigmoidTransform,
+    "exp": d.ExpTransform,
+    "affine": lambda cache_size: d.AffineTransform(1.0, 2.0, cache_size=cache_size),
+    "composed": lambda cache_size: d.ComposeTransform([d.TanhTransform(), d.AffineTransform(1.0, 2.0)], cache_size=cache_size),
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_cache_gives_back_the_tensor_that_a_sample_came_from(name):
+    made = CACHED[name](cache_size=1)
+    for transform in (made, made.with_cache(0).with_cache()):
+        x = rl.tensor([30.0])
+        y = transform(x)
+        assert transform.inv(y) is x
+        assert transform(x) is y
+        assert transform.inv.inv is transform
+        assert transform.inv.log_abs_det_jacobian(y, x).tolist() == (-transform.log_abs_det_jacobian(x, y)).tolist()
+        assert copy.deepcopy(transform)(x).tolist() == y.tolist()
+        if name != "composed":  # its parts remember the pairs
+            dropped = weakref.ref(x)
+            del x, y
+            assert dropped() is None
+    x = rl.tensor([30.0])
+    plain = made.with_cache(0)
+    assert plain.inv(plain(x)) is not x
+    loc = rl.zeros(256, 6, requires_grad=True)
+    squashed = d.TransformedDistribution(d.Normal(loc, 9.0), [made])
+    log_prob = squashed.log_prob(squashed.rsample(generator=rl.Generator(0)))
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert loc.grad.isfinite().all()
+    assert squashed.log_prob(squashed.sample(generator=rl.Generator(0))).tolist() == log_prob.tolist()
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_recorded_function_uses_the_cache_of_a_transform(lasting):
+    transform = d.TanhTransform(cache_size=1)
+    loc = rl.zeros(8, 6, requires_grad=True)
+    streams = rl.Generator(4), rl.Generator(4)
+
+    def draw(stream):
+        squashed = d.TransformedDistribution(d.Normal(loc, 30.0), transform if lasting else d.TanhTransform(cache_size=1))
+        loc.grad = None
+        squashed.log_prob(squashed.rsample(generator=stream)).sum().backward()
+        return loc.grad
+
+    recorded = rl.compile(lambda: draw(streams[0]))
+    for _ in range(4):
+        assert recorded().tolist() == draw(streams[1]).tolist()
+    assert (len(recorded.programs), recorded.why) == (1, None)
+
+
+def test_a_cache_has_the_size_0_or_1():
+    for make in (d.TanhTransform, d.TanhTransform().with_cache):
+        with pytest.raises(ValueError, match="cache_size must be 0 or 1, got 2"):
+            make(2)
+
+
+def test_samples_at_the_ends_of_a_sigmoid_have_a_density():
+    saturated = d.TransformedDistribution(d.Normal(0.0, 1.0), [d.SigmoidTransform()])
+    assert saturated.log_prob(rl.tensor([0.0, 1.0])).tolist() == pytest.approx([-3727.4185, -112.0564])
+    assert saturated.transforms[0](rl.tensor([-200.0, 200.0])).tolist() == [2.0**-126, 1 - 2.0**-23]
+    relaxed = d.RelaxedBernoulli(0.1, logits=rl.zeros(1000))
+    assert relaxed.log_prob(relaxed.sample((100,), generator=rl.Generator(1))).isfinite().all()
+    assert relaxed.log_prob(rl.tensor([0.0])).isfinite().all()
+
+
+EVENTS = [  # base, transforms, batch shape, event shape, density at zeros (the first of the batch)
+    (lambda: d.Normal(rl.zeros(3), 1.0), [d.AffineTransform(0.0, 2.0, event_dim=1)], (), (3,), -4.8362570),
+    (lambda: d.Normal(rl.zeros(4, 3), 1.0), [d.AffineTransform(0.0, 2.0, 2)], (), (4, 3), -19.3450279),
+    (lambda: d.Normal(rl.zeros(4, 3), 1.0), [d.TanhTransform(), d.AffineTransform(0.0, 2.0, 1)], (4,), (3,), -4.8362570),
+    (lambda: d.Independent(d.Normal(rl.zeros(4, 3), 1.0), 1), [d.AffineTransform(0.0, 2.0)], (4,), (3,), -4.8362570),
+    (lambda: d.Normal(0.0, 1.0), [d.AffineTransform(rl.zeros(3), 2.0)], (3,), (), -1.6120857),
+    (lambda: d.Normal(rl.zeros(1), 1.0), [d.AffineTransform(rl.zeros(3), 2.0, 1)], (), (3,), -4.8362570),
+]
+
+
+@pytest.mark.parametrize(("base", "transforms", "batch_shape", "event_shape", "density"), EVENTS)
+def test_an_event_of_a_transform_is_one_of_the_distribution(base, transforms, batch_shape, event_shape, density):
+    made = d.TransformedDistribution(base(), transforms)
+    for shaped, batch in ((made, batch_shape), (made.expand((2, *batch_shape)), (2, *batch_shape))):
+        assert (shaped.batch_shape, shaped.event_shape) == (batch, event_shape)
+        drawn = shaped.sample((5,), generator=rl.Generator(1))
+        assert drawn.shape == (5, *batch, *event_shape)
+        assert shaped.support.check(drawn).shape == (5, *batch)
+        found = shaped.log_prob(drawn * 0.0)
+        assert found.shape == (5, *batch)
+        np.testing.assert_allclose(found.numpy(), density, rtol=1e-6)
+    with pytest.raises(ValueError, match="the transforms take events of 1 dimensions"):
+        d.TransformedDistribution(d.Normal(0.0, 1.0), d.AffineTransform(0.0, 2.0, event_dim=1))
+
+
+ROWS = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [-1.0, 2.0, 0.0], [np.nan, 1.0, 0.0]], np.float32)
+CONSTRAINTS = [
+    (d.constraints.real, [[1, 1, 1], [1, 1, 1], [1, 1, 1], [0, 1, 1]]),
+    (d.constraints.real_vector, [1, 1, 1, 0]),
+    (d.constraints.positive, [[0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]),
+    (d.constraints.independent(d.constraints.nonnegative, 1), [1, 1, 0, 0]),
+    (d.constraints.unit_interval, [[1, 1, 1], [1, 1, 1], [0, 0, 1], [0, 1, 1]]),
+    (d.constraints.interval(0.5, 2.0), [[0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]),
+    (d.constraints.simplex, [1, 1, 0, 0]),
+    (d.constraints.one_hot, [1, 0, 0, 0]),
+    (d.constraints.boolean, [[1, 1, 1], [0, 0, 1], [0, 0, 1], [0, 1, 1]]),
+    (d.constraints.nonnegative_integer, [[1, 1, 1], [0, 0, 1], [0, 1, 1], [0, 1, 1]]),
+    (d.constraints.integer_interval(-1, 1), [[1, 1, 1], [0, 0, 1], [1, 0, 1], [0, 1, 1]]),
+]
+
+
+@pytest.mark.parametrize(("constraint", "expected"), CONSTRAINTS, ids=lambda value: getattr(value, "text", ""))
+def test_constraints_tell_members_from_other_values(constraint, expected):
+    held = constraint.check(rl.tensor(ROWS))
+    assert held.dtype is rl.bool
+    assert held.tolist() == np.array(expected, bool).tolist()
+    assert constraint.event_dim == 2 - held.dim()
+
+
+@pytest.mark.parametrize("name", [*SCALAR, *FURTHER])
+def test_samples_lie_in_the_support_and_parameters_fit_their_constraints(name):
+    made = {**FURTHER, **SCALAR}[name]
+    made = made() if name in FURTHER else made[0]()
+    inside = made.support.check(made.sample((50,), generator=rl.Generator(1)))
+    assert inside.shape == (50, *made.batch_shape)
+    assert inside.all()
+    assert all(constraint.check(getattr(made, key)).all() for key, constraint in made.arg_constraints.items())
+
+
+def test_checks_can_be_turned_off_for_all_distributions():
+    d.Distribution.set_default_validate_args(False)
+    try:
+        d.Normal(0.0, -1.0).log_prob(float("nan"))
+    finally:
+        d.Distribution.set_default_validate_args(True)
+    with pytest.raises(ValueError, match="takes True or False"):
+        d.Distribution.set_default_validate_args(None)
+
+
+# --- small concentrations, broadcasts and refusals ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concentration", [1e-7, 1e-3, 0.05])
+def test_samples_of_small_concentrations_lie_inside_of_the_support(concentration):
+    """Nearly all samples are at a corner; each corner is equally probable, and the gradient is finite."""
+    for make in (lambda a: d.Beta(a[0], a[1]), lambda a: d.Dirichlet(a.t())):
+        parameters = rl.full((2, 20_000), concentration, requires_grad=True)
+        drawn = make(parameters).rsample(generator=rl.Generator(2))
+        first = drawn if drawn.dim() == 1 else drawn[:, 0]
+        values = first.detach().numpy()
+        assert values.min() >= 2.0**-126
+        assert values.max() <= 1 - 2.0**-24
+        assert values.mean() == pytest.approx(0.5, abs=0.02)
+        first.sum().backward()
+        assert parameters.grad.isfinite().all()
+    assert d.StudentT(1e-3).sample((1000,), generator=rl.Generator(1)).isfinite().all()
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.6), (2.0, 1.5), (40.0, 9.0)])
+def test_the_gradient_of_a_beta_sample_is_that_of_the_mean(a, b):
+    first, second = (rl.full((100_000,), value, requires_grad=True) for value in (a, b))
+    d.Beta(first, second).rsample(generator=rl.Generator(7)).sum().backward()
+    assert first.grad.mean().item() == pytest.approx(b / (a + b) ** 2, rel=0.03)
+    assert second.grad.mean().item() == pytest.approx(-a / (a + b) ** 2, rel=0.03)
+
+
+def test_modes_at_the_ends_of_the_support():
+    nan = np.nan
+    table = [(0.5, 0.5, 1), (0.5, 2, 0), (1, 1, nan), (2, 1, 1), (1, 0.5, nan), (3, 5, 1 / 3), (0.2, 0.9, 1)]
+    a, b, expected = np.array(table, np.float32).T
+    np.testing.assert_allclose(d.Beta(t(a), t(b)).mode.numpy(), expected, rtol=1e-6)
+    rows = [
+        ([0.5, 0.5, 0.5], [1, 0, 0]),
+        ([0.5, 1, 1], [nan] * 3),
+        ([2, 3, 0.5], [1 / 3, 2 / 3, 0]),
+        ([0.2, 0.3, 2], [0, 0, 1]),
+    ]
+    for given, mode in rows:
+        np.testing.assert_allclose(d.Dirichlet(rl.tensor(given)).mode.numpy(), mode, rtol=1e-6)
+
+
+BROADCASTS = [  # a distribution, a value, the shape of its log_prob
+    (lambda: d.Categorical(logits=rl.zeros(2, 3)), rl.tensor([[0], [1], [2]]), (3, 2)),
+    (lambda: d.Categorical(logits=rl.zeros(4, 1, 3)), rl.tensor([0, 1, 2, 0]), (4, 4)),
+    (lambda: d.Categorical(logits=rl.zeros(2, 3)), rl.tensor(1), (2,)),
+    (lambda: d.OneHotCategorical(logits=rl.zeros(4, 1, 3)), rl.eye(3), (4, 3)),
+    (lambda: d.RelaxedOneHotCategorical(0.5, logits=rl.zeros(4, 1, 3)), rl.full((2, 3), 1 / 3), (4, 2)),
+    (lambda: d.Bernoulli(logits=rl.zeros(4, 1)), rl.tensor([0.0, 1.0, 1.0]), (4, 3)),
+    (lambda: d.RelaxedBernoulli(0.5, logits=rl.zeros(4, 1)), rl.tensor([0.1, 0.3]), (4, 2)),
+    (lambda: d.Geometric(probs=rl.full((4, 1), 0.5)), rl.tensor([1.0, 3.0]), (4, 2)),
+    (lambda: d.Poisson(rl.ones(4, 1)), rl.tensor([1.0, 3.0]), (4, 2)),
+    (lambda: d.Dirichlet(rl.ones(4, 1, 3)), rl.full((2, 3), 1 / 3), (4, 2)),
+    (lambda: d.MultivariateNormal(rl.zeros(4, 1, 3), scale_tril=rl.eye(3)), rl.zeros(2, 3), (4, 2)),
+]
+
+
+@pytest.mark.parametrize(("make", "value", "shape"), BROADCASTS)
+def test_values_and_parameters_are_broadcast(make, value, shape):
+    assert make().log_prob(value).shape == shape
+
+
+REFUSED = [
+    (
+        lambda: d.Categorical(logits=[-np.inf, -np.inf]),
+        "Categorical: logits must be below infinity, not NaN, and finite for at least",
+    ),
+    (lambda: d.Categorical(logits=[np.inf, 0.0]), "Categorical: logits must be"),
+    (lambda: d.OneHotCategorical(logits=[np.nan, 0.0]), "Categorical: logits must be"),
+    (lambda: d.MultivariateNormal(rl.zeros(3), rl.eye(3)).log_prob(rl.zeros(1)), "must be \\(3,\\), got the shape \\(1,\\)"),
+    (lambda: d.Independent(d.Normal(rl.zeros(3), 1.0), 1).log_prob(rl.zeros(())), "must be \\(3,\\), got the shape \\(\\)"),
+    (
+        lambda: d.RelaxedOneHotCategorical(1.0, [0.5, 0.5]).log_prob(rl.ones(2)),
+        "RelaxedOneHotCategorical: a value lies outside",
+    ),
+    (lambda: d.RelaxedBernoulli(1.0, 0.5).log_prob(1.5), "RelaxedBernoulli: a value lies outside"),
+    (lambda: d.TransformedDistribution(d.Normal(0.0, 1.0), d.TanhTransform()).log_prob(1.5), "a value lies outside"),
+    (lambda: d.StudentT(1.0, np.nan), "StudentT: loc must be a number"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_parameters_and_values_that_torch_refuses_too(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda s: d.Normal(0.0, s, False), lambda s: d.LogNormal(0.0, s, False), lambda s: d.HalfNormal(s, False)]
+)
+def test_an_unchecked_negative_deviation_is_refused_by_a_sample(make):
+    assert make(0.0).sample().isfinite()
+    with pytest.raises(RuntimeError, match="scale must not be negative in a sample"):
+        make(-1.0).sample()
+
+
+def test_masked_classes_are_allowed_and_certain_successes_diverge_nowhere():
+    assert d.Categorical(logits=[-np.inf, 0.0, 0.0]).probs.tolist() == pytest.approx([0.0, 0.5, 0.5])
+    p, q = (d.Geometric(probs=rl.tensor(probs)) for probs in ([1.0, 1.0, 0.5], [1.0, 0.5, 1.0]))
+    assert d.kl_divergence(p, q).tolist() == pytest.approx([0.0, np.log(2), np.inf], abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, 0.01])
+def test_a_relaxed_one_hot_distribution_accepts_its_samples_in_a_larger_batch(temperature):
+    many = d.RelaxedOneHotCategorical(temperature, logits=rl.zeros(100)).expand((5,))
+    drawn = many.sample((200,), generator=rl.Generator(1))
+    assert drawn.shape == (200, 5, 100)
+    assert many.log_prob(drawn).shape == (200, 5)

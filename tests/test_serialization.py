@@ -1,6 +1,7 @@
 """`rl.save` and `rl.load` restore values bitwise, or raise a clear error."""
 
 import io
+import json
 import os
 import pickle
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import rl_lab as rl
+from rl_lab import serialization
 from rl_lab.engine.errors import DeviceError, FileError
 
 ARRAYS = hnp.arrays(
@@ -193,3 +195,73 @@ def test_a_device_that_is_not_there_is_refused(tmp_path):
     rl.save(rl.ones(2), tmp_path / "file")
     with pytest.raises(DeviceError, match="cpu"):
         rl.load(tmp_path / "file", map_location="cuda")
+
+
+def test_tensors_keep_their_kind_their_gradient_and_the_memory_that_they_share(tmp_path):
+    whole = rl.arange(12).float().reshape(3, 4)
+    network = rl.nn.Linear(4, 2)
+    part = rl.arange(6)
+    state = {
+        "first": whole[:2],
+        "whole": whole,
+        "columns": (whole.t(), whole[:, 1:3]),
+        "apart": rl.ones(3),
+        "again": whole,
+        "leaf": rl.ones(2, requires_grad=True),
+        "result": rl.ones(2, requires_grad=True) * 3,
+        "parameters": list(network.parameters()),
+        "frozen": rl.nn.Parameter(rl.ones(1), requires_grad=False),
+        "tied": network.weight.detach(),
+        "halves": [whole.long()[:0], rl.arange(6)[1:5], rl.arange(6)[::2]],
+        "crossing": [part[1:3], part[2:5]],
+    }
+    rl.save(state, tmp_path / "file")
+    found = rl.load(tmp_path / "file")
+    lists = ("columns", "parameters", "halves", "crossing")
+    pairs = [(x, found[name]) for name, x in state.items() if name not in lists]
+    for x, y in [*pairs, *[pair for name in lists for pair in zip(state[name], found[name], strict=True)]]:
+        assert (y.tolist(), y.requires_grad, type(y)) == (x.tolist(), x.requires_grad, type(x))
+        assert y.is_leaf
+    found["whole"][1, 1] = -7.0
+    assert found["first"][1, 1].item() == found["again"][1, 1].item() == found["columns"][0][1, 1].item() == -7.0
+    assert found["columns"][1][1, 0].item() == -7.0
+    found["tied"][0, 0] = 5.0
+    assert found["parameters"][0][0, 0].item() == 5.0
+    found["crossing"][1][0] = 9
+    assert found["crossing"][0].tolist() == [1, 9]
+    assert (tmp_path / "file").stat().st_size < 4000
+
+
+def test_names_that_make_the_same_path_do_not_replace_each_other(tmp_path):
+    rl.save({"a/b": rl.ones(1), "a": {"b": rl.zeros(2)}}, tmp_path / "file")
+    found = rl.load(tmp_path / "file")
+    assert (found["a/b"].tolist(), found["a"]["b"].tolist()) == ([1.0], [0.0, 0.0])
+
+
+LAYOUTS = [
+    {"key": "w", "offset": 3, "shape": [2], "strides": [1]},
+    {"key": "w", "offset": -1, "shape": [2], "strides": [1]},
+    {"key": "w", "offset": 0, "shape": [2], "strides": [2.0]},
+    {"key": "w", "offset": 0, "shape": [2]},
+    {"key": "w", "offset": 10**30, "shape": [0], "strides": [1]},
+    {"key": "v"},
+    {"offset": 0},
+    3,
+]
+
+
+@pytest.mark.parametrize("content", LAYOUTS)
+def test_a_layout_outside_of_the_file_is_refused(tmp_path, content):
+    arrays = {"w": np.arange(4, dtype=np.float32)}
+    structure = json.dumps({"tensor": content})
+    facts = {"format": "1", "structure": structure, "checksum": serialization.checksum(arrays, structure)}
+    serialization.save_file(arrays, tmp_path / "file", facts)
+    with pytest.raises(FileError, match=r"its structure is not one that rl_lab\.save writes"):
+        rl.load(tmp_path / "file")
+
+
+def test_a_plain_state_has_the_names_of_earlier_versions(tmp_path):
+    rl.save({"net": {"w": rl.ones(2)}, "n": [1, np.zeros(1)]}, tmp_path / "file")
+    _, facts = serialization.read_safetensors(tmp_path / "file")
+    expected = {"dict": [["net", {"dict": [["w", {"tensor": "net/w"}]]}], ["n", {"list": [{"value": 1}, {"array": "n/1"}]}]]}
+    assert (facts["format"], json.loads(facts["structure"])) == ("1", expected)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rl_lab.distributions import transforms
+from rl_lab.distributions import constraints, transforms
 from rl_lab.distributions.bernoulli import Bernoulli
 from rl_lab.distributions.beta import Beta
 from rl_lab.distributions.categorical import Categorical
@@ -80,6 +80,7 @@ __all__ = [
     "Transform",
     "TransformedDistribution",
     "Uniform",
+    "constraints",
     "kl_divergence",
     "register_kl",
     "transforms",

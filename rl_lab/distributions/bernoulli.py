@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import arange, as_tensor
@@ -12,6 +14,8 @@ from rl_lab.nn.functional import binary_cross_entropy_with_logits
 
 class Bernoulli(Distribution):
     """1 with probability ``probs``, or sigmoid(``logits``), and 0 otherwise. Raises ValueError unless exactly one of the two is given."""
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
 
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
@@ -46,14 +50,14 @@ class Bernoulli(Distribution):
         probabilities = self.probs.detach().expand(self._extended_shape(sample_shape))
         return random.bernoulli(probabilities.contiguous(), generator=generator)
 
-    support_text = "0 and 1"
+    @property
+    def support(self) -> Constraint:
+        return constraints.boolean
+
     has_enumerate_support = True
 
     def _all_values(self) -> Tensor:
         return arange(2).float()
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x == 0) | (x == 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._valid(value).float()

@@ -3,22 +3,24 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
-from rl_lab.engine.ops.arithmetic import xlogy
+from rl_lab.engine.ops.arithmetic import where, xlogy
 from rl_lab.engine.ops.elementwise import digamma, lgamma
+from rl_lab.engine.ops.layout import stack
 
 
 class Beta(Distribution):
     """Beta distribution on (0, 1) with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1)."""
 
     has_rsample = True
+    arg_constraints = {"concentration1": constraints.positive, "concentration0": constraints.positive}
 
     def __init__(self, concentration1: TensorLike, concentration0: TensorLike, validate_args: bool | None = None):
         (self.concentration1, self.concentration0), shape = broadcast_all(concentration1, concentration0)
         super().__init__(shape, (), validate_args)
-        for name in ("concentration1", "concentration0"):
-            self._check(name, getattr(self, name), getattr(self, name) > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -26,8 +28,10 @@ class Beta(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """(concentration1 - 1) / (concentration1 + concentration0 - 2): the mode only where both concentrations are above 1."""
-        return (self.concentration1 - 1) / (self.concentration1 + self.concentration0 - 2)
+        """The most probable value, by PyTorch's rules at the ends: 1 where both concentrations are below 1, NaN where none is above 1."""
+        a, b = self.concentration1, self.concentration0
+        rises, falls = (a - 1).clamp(min=0.0), (b - 1).clamp(min=0.0)
+        return where((a < 1) & (b < 1), 1.0, rises / (rises + falls))
 
     @property
     def variance(self) -> Tensor:
@@ -36,18 +40,16 @@ class Beta(Distribution):
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
-        first = random.standard_gamma(self.concentration1.expand(shape), generator)
-        second = random.standard_gamma(self.concentration0.expand(shape), generator)
-        return first / (first + second)
+        both = stack([self.concentration1.expand(shape), self.concentration0.expand(shape)])
+        return random.gamma_shares(both, 0, generator)[0]
 
     def _log_normalizer(self) -> Tensor:
         """Logarithm of the beta function of the concentrations."""
         return lgamma(self.concentration1) + lgamma(self.concentration0) - lgamma(self.concentration1 + self.concentration0)
 
-    support_text = "from 0 to 1"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0) & (x <= 1)
+    @property
+    def support(self) -> Constraint:
+        return constraints.unit_interval
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = self._valid(value).float()

@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import arange, as_tensor
+from rl_lab.engine.ops.operands import broadcast_shape
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.engine.tape import enable_grad
 
@@ -16,6 +19,8 @@ class Categorical(Distribution):
 
     Samples are int64. Raises ValueError unless exactly one of ``probs`` and ``logits`` is given.
     """
+
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
 
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         if (probs is None) == (logits is None):
@@ -31,7 +36,13 @@ class Categorical(Distribution):
             self.logits = probabilities.clamp(1.1920929e-07, 1.0 - 1.1920929e-07).log()
             self._probs: Tensor | None = probabilities
         else:
-            self._check("logits", given, given == given, "a number (not NaN)")
+            best = given.amax(-1, keepdim=True)
+            self._check(
+                "logits",
+                given,
+                (best > -math.inf) & (best < math.inf),
+                "below infinity, not NaN, and finite for at least one class",
+            )
             self.logits = log_softmax(given, -1)
             self._probs = None
 
@@ -63,20 +74,20 @@ class Categorical(Distribution):
             return drawn.reshape(self._batch_shape)
         return drawn.t().reshape(self._extended_shape(sample_shape))
 
-    support_text = "the numbers of the classes"
+    @property
+    def support(self) -> Constraint:
+        return constraints.integer_interval(0, self.logits.shape[-1] - 1)
+
     has_enumerate_support = True
 
     def _all_values(self) -> Tensor:
         return arange(self.logits.shape[-1])
 
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0) & (x < self.logits.shape[-1]) & (x == x.long())
-
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._valid(value).long().unsqueeze(-1)
         logits = self.logits
         if value.shape[:-1] != logits.shape[:-1]:
-            rows = value.shape[:-1] if value.dim() >= logits.dim() else logits.shape[:-1]
+            rows = broadcast_shape(value.shape[:-1], logits.shape[:-1])
             value = value.expand((*rows, 1))
             logits = logits.expand((*rows, logits.shape[-1]))
         return logits.gather(-1, value).squeeze(-1)

@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where, xlogy
-from rl_lab.engine.ops.creation import as_tensor, full
+from rl_lab.engine.ops.creation import arange, as_tensor, full
 from rl_lab.engine.ops.elementwise import digamma, lgamma
 
 TINY = 1.1754943508222875e-38
@@ -23,12 +25,11 @@ class _LocationScale(Distribution):
     """Base of the distributions of loc + scale * z, where the distribution of z has no parameters."""
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("loc", self.loc, self.loc == self.loc, "a number (not NaN)")
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -135,11 +136,11 @@ class LogNormal(Distribution):
     """Distribution of exp(x) for x normal with mean ``loc`` and standard deviation ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -154,13 +155,16 @@ class LogNormal(Distribution):
         square = self.scale**2
         return square.expm1() * (2 * self.loc + square).exp()
 
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        self._check_deviation(self.scale)
+        return super().sample(sample_shape, generator=generator)
+
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return (self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)).exp()
 
-    support_text = "positive numbers"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x > 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.positive
 
     def log_prob(self, value: Tensor) -> Tensor:
         log = self._valid(value).float().log()
@@ -180,11 +184,11 @@ class HalfNormal(Distribution):
     """Distribution of the magnitude of a normal value with mean 0 and standard deviation ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"scale": constraints.positive}
 
     def __init__(self, scale: TensorLike, validate_args: bool | None = None):
         (self.scale,), shape = broadcast_all(scale)
         super().__init__(shape, (), validate_args)
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -198,13 +202,16 @@ class HalfNormal(Distribution):
     def variance(self) -> Tensor:
         return self.scale**2 * (1 - 2 / math.pi)
 
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        self._check_deviation(self.scale)
+        return super().sample(sample_shape, generator=generator)
+
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator).abs()
 
-    support_text = "numbers from 0 on"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x >= 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = self._valid(value).float()
@@ -225,11 +232,11 @@ class Exponential(Distribution):
     """Exponential distribution with density rate * exp(-rate x) on [0, inf)."""
 
     has_rsample = True
+    arg_constraints = {"rate": constraints.positive}
 
     def __init__(self, rate: TensorLike, validate_args: bool | None = None):
         (self.rate,), shape = broadcast_all(rate)
         super().__init__(shape, (), validate_args)
-        self._check("rate", self.rate, self.rate > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -246,10 +253,9 @@ class Exponential(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return -_uniform(self._extended_shape(sample_shape), generator).log() / self.rate
 
-    support_text = "numbers from 0 on"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x >= 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.rate.log() - self.rate * self._valid(value).float()
@@ -268,12 +274,11 @@ class Gamma(Distribution):
     """Gamma distribution with density proportional to x^(concentration - 1) exp(-rate x)."""
 
     has_rsample = True
+    arg_constraints = {"concentration": constraints.positive, "rate": constraints.positive}
 
     def __init__(self, concentration: TensorLike, rate: TensorLike, validate_args: bool | None = None):
         (self.concentration, self.rate), shape = broadcast_all(concentration, rate)
         super().__init__(shape, (), validate_args)
-        self._check("concentration", self.concentration, self.concentration > 0, "positive")
-        self._check("rate", self.rate, self.rate > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -291,10 +296,9 @@ class Gamma(Distribution):
         shape = self._extended_shape(sample_shape)
         return (random.standard_gamma(self.concentration.expand(shape), generator) / self.rate).clamp(min=TINY)
 
-    support_text = "numbers from 0 on"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return x >= 0
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative
 
     def log_prob(self, value: Tensor) -> Tensor:
         x = self._valid(value).float()
@@ -309,10 +313,12 @@ class Gamma(Distribution):
 class Chi2(Gamma):
     """Chi-squared distribution with ``df`` degrees of freedom: the sum of so many squared standard normal values."""
 
+    arg_constraints = {"df": constraints.positive}
+
     def __init__(self, df: TensorLike, validate_args: bool | None = None):
         degrees = as_tensor(df).float()
-        super().__init__(0.5 * degrees, 0.5, validate_args)
         self.df = degrees
+        super().__init__(0.5 * degrees, 0.5, validate_args)
 
 
 class Dirichlet(Distribution):
@@ -322,13 +328,13 @@ class Dirichlet(Distribution):
     """
 
     has_rsample = True
+    arg_constraints = {"concentration": constraints.independent(constraints.positive, 1)}
 
     def __init__(self, concentration: TensorLike, validate_args: bool | None = None):
         self.concentration = as_tensor(concentration).float()
         if self.concentration.dim() < 1:
             raise ValueError("Dirichlet needs concentrations of shape (..., classes), got a single number")
         super().__init__(self.concentration.shape[:-1], self.concentration.shape[-1:], validate_args)
-        self._check("concentration", self.concentration, self.concentration > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -336,9 +342,10 @@ class Dirichlet(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """(concentration - 1) / (sum - classes): the mode only where all concentrations are above 1."""
-        less = (self.concentration - 1).clamp(min=0.0)
-        return less / less.sum(-1, keepdim=True)
+        """The most probable value, by PyTorch's rules at the ends: the first class where all concentrations are below 1."""
+        rises = (self.concentration - 1).clamp(min=0.0)
+        first = arange(rises.shape[-1]) == 0
+        return where((self.concentration < 1).all(-1, keepdim=True), first.float(), rises / rises.sum(-1, keepdim=True))
 
     @property
     def variance(self) -> Tensor:
@@ -346,13 +353,11 @@ class Dirichlet(Distribution):
         return self.concentration * (total - self.concentration) / (total**2 * (total + 1))
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
-        drawn = random.standard_gamma(self.concentration.expand(self._extended_shape(sample_shape)), generator)
-        return drawn / drawn.sum(-1, keepdim=True)
+        return random.gamma_shares(self.concentration.expand(self._extended_shape(sample_shape)), -1, generator)
 
-    support_text = "numbers from 0 on whose sum is 1"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0).all(-1) & ((x.sum(-1) - 1).abs() < 1e-6)
+    @property
+    def support(self) -> Constraint:
+        return constraints.simplex
 
     def log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration
@@ -369,12 +374,11 @@ class StudentT(Distribution):
     """Student's t-distribution with ``df`` degrees of freedom, moved by ``loc`` and stretched by ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"df": constraints.positive, "loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, df: TensorLike, loc: TensorLike = 0.0, scale: TensorLike = 1.0, validate_args: bool | None = None):
         (self.df, self.loc, self.scale), shape = broadcast_all(df, loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("df", self.df, self.df > 0, "positive")
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -394,7 +398,7 @@ class StudentT(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         shape = self._extended_shape(sample_shape)
         normal = random.randn(*shape, generator=generator)
-        chi2 = 2.0 * random.standard_gamma((0.5 * self.df).expand(shape), generator)
+        chi2 = (2.0 * random.standard_gamma((0.5 * self.df).expand(shape), generator)).clamp(min=TINY)
         return self.loc + self.scale * normal * (self.df / chi2).sqrt()
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
 from rl_lab.distributions.bernoulli import Bernoulli
 from rl_lab.distributions.categorical import Categorical
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.continuous import _uniform
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
+from rl_lab.distributions.transforms import BELOW_ONE, TINY, SigmoidTransform
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import xlogy
 from rl_lab.engine.ops.creation import as_tensor, eye, zeros
@@ -19,10 +22,11 @@ from rl_lab.engine.tape import no_grad
 class Poisson(Distribution):
     """Poisson distribution: the number of events that happen at a mean number of ``rate``. Samples are float32."""
 
+    arg_constraints = {"rate": constraints.nonnegative}
+
     def __init__(self, rate: TensorLike, validate_args: bool | None = None):
         (self.rate,), shape = broadcast_all(rate)
         super().__init__(shape, (), validate_args)
-        self._check("rate", self.rate, self.rate >= 0, "not negative")
 
     @property
     def mean(self) -> Tensor:
@@ -39,10 +43,9 @@ class Poisson(Distribution):
     def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return random.poisson(self.rate.detach().expand(self._extended_shape(sample_shape)), generator)
 
-    support_text = "integers of at least 0"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0) & (x == x.floor())
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative_integer
 
     def log_prob(self, value: Tensor) -> Tensor:
         k = self._valid(value).float()
@@ -54,6 +57,8 @@ class Geometric(Distribution):
 
     Raises ValueError unless exactly one of the two is given.
     """
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
 
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         trial = Bernoulli(probs, logits, validate_args)
@@ -79,10 +84,9 @@ class Geometric(Distribution):
             u = _uniform(self._extended_shape(sample_shape), generator)
             return (u.log() / (-self.probs).log1p()).floor()
 
-    support_text = "integers of at least 0"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (x >= 0) & (x == x.floor())
+    @property
+    def support(self) -> Constraint:
+        return constraints.nonnegative_integer
 
     def log_prob(self, value: Tensor) -> Tensor:
         k = self._valid(value).float()
@@ -96,6 +100,8 @@ class Geometric(Distribution):
 
 class OneHotCategorical(Distribution):
     """`Categorical` whose samples are one-hot vectors (..., classes), float32."""
+
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
 
     def __init__(self, probs: TensorLike | None = None, logits: TensorLike | None = None, validate_args: bool | None = None):
         self._categorical = Categorical(probs, logits, validate_args)
@@ -130,14 +136,14 @@ class OneHotCategorical(Distribution):
         with no_grad():
             return self._one_hot(self._categorical.sample(sample_shape, generator=generator))
 
-    support_text = "one-hot vectors of the classes"
+    @property
+    def support(self) -> Constraint:
+        return constraints.one_hot
+
     has_enumerate_support = True
 
     def _all_values(self) -> Tensor:
         return eye(self._event_shape[0])
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return ((x == 0) | (x == 1)).all(-1) & (x.sum(-1) == 1) & (x.shape[-1] == self._event_shape[0])
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self._categorical.log_prob(self._valid(value).argmax(-1))
@@ -159,6 +165,7 @@ class RelaxedBernoulli(Distribution):
     """Relaxation of `Bernoulli` to (0, 1): near 0 and 1 for a low ``temperature`` (Maddison, Mnih and Teh 2017)."""
 
     has_rsample = True
+    arg_constraints = {"temperature": constraints.positive, "probs": constraints.unit_interval, "logits": constraints.real}
 
     def __init__(
         self,
@@ -169,17 +176,20 @@ class RelaxedBernoulli(Distribution):
     ):
         trial = Bernoulli(probs, logits, validate_args)
         self.temperature = as_tensor(temperature).float()
+        super().__init__(trial.batch_shape, (), validate_args)
         self.probs = trial.probs
         self.logits = trial.logits
-        super().__init__(trial.batch_shape, (), validate_args)
-        self._check("temperature", self.temperature, self.temperature > 0, "positive")
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         u = _uniform(self._extended_shape(sample_shape), generator)
-        return ((self.logits + u.log() - (-u).log1p()) / self.temperature).sigmoid()
+        return SigmoidTransform()((self.logits + u.log() - (-u).log1p()) / self.temperature)
+
+    @property
+    def support(self) -> Constraint:
+        return constraints.unit_interval
 
     def log_prob(self, value: Tensor) -> Tensor:
-        x = as_tensor(value).float()
+        x = self._valid(value).float().clamp(TINY, BELOW_ONE)  # as for the samples: 0 and 1 have no logit
         logit = x.log() - (-x).log1p()
         difference = self.logits - logit * self.temperature
         return self.temperature.log() + difference - 2.0 * softplus_plain(difference) - x.log() - (-x).log1p()
@@ -189,6 +199,7 @@ class RelaxedOneHotCategorical(Distribution):
     """Relaxation of `OneHotCategorical` to probabilities, the Gumbel-softmax distribution (Jang, Gu and Poole 2017)."""
 
     has_rsample = True
+    arg_constraints = {"temperature": constraints.positive, "probs": constraints.simplex, "logits": constraints.real_vector}
 
     def __init__(
         self,
@@ -199,18 +210,21 @@ class RelaxedOneHotCategorical(Distribution):
     ):
         base = Categorical(probs, logits, validate_args)
         self.temperature = as_tensor(temperature).float()
+        super().__init__(base.batch_shape, base.logits.shape[-1:], validate_args)
         self.logits = base.logits
         self.probs = base.probs
-        super().__init__(base.batch_shape, base.logits.shape[-1:], validate_args)
-        self._check("temperature", self.temperature, self.temperature > 0, "positive")
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         noise = -(-_uniform(self._extended_shape(sample_shape), generator).log()).log()
         scores = (self.logits + noise) / self.temperature
         return (scores - logsumexp(scores, -1, keepdim=True)).exp()
 
+    @property
+    def support(self) -> Constraint:
+        return constraints.simplex
+
     def log_prob(self, value: Tensor) -> Tensor:
-        x = as_tensor(value).float()
+        x = self._valid(value).float()
         classes = float(self._event_shape[0])
         scale = math.lgamma(classes) + (classes - 1.0) * self.temperature.log()
         score = log_softmax(self.logits - self.temperature * x.log(), -1).sum(-1)
@@ -245,6 +259,11 @@ class MixtureSameFamily(Distribution):
     def _dim(self) -> int:
         """The dimension of the components, from the end."""
         return -1 - len(self._event_shape)
+
+    @property
+    def support(self) -> Constraint:
+        base = self.component_distribution.support
+        return Constraint(base.text, lambda x: base.check(x.unsqueeze(self._dim)).all(-1), base.event_dim, base.is_discrete)
 
     @property
     def mean(self) -> Tensor:

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.engine.launch import recorder
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
@@ -33,11 +35,27 @@ class Distribution:
     """Whether `rsample` is available."""
     has_enumerate_support = False
     """Whether `enumerate_support` is available."""
+    arg_constraints: dict[str, Constraint] = {}
+    """The sets of the parameters, by name. The constructor checks those that are set before it runs."""
+    _validates_by_default = True
+
+    @staticmethod
+    def set_default_validate_args(value: bool) -> None:
+        """Choose whether distributions whose ``validate_args`` is None check their parameters and values. The default is True."""
+        if value not in (True, False):
+            raise ValueError(f"set_default_validate_args takes True or False, got {value!r}")
+        Distribution._validates_by_default = bool(value)
 
     def __init__(self, batch_shape: tuple[int, ...] = (), event_shape: tuple[int, ...] = (), validate_args: bool | None = None):
         self._batch_shape = tuple(batch_shape)
         self._event_shape = tuple(event_shape)
-        self.validates = validate_args is not False and recorder() is None
+        self.validates = False
+        if recorder() is None and (self._validates_by_default if validate_args is None else validate_args):
+            self.validates = True
+            for name, constraint in self.arg_constraints.items():
+                value = vars(self).get(name)
+                if value is not None:
+                    self._check(name, value, constraint.check(value), constraint.text)
 
     def _check(self, name: str, value: Tensor, good: Tensor, wanted: str) -> None:
         """Raise ValueError, naming the parameter, unless the bool tensor ``good`` is True everywhere."""
@@ -47,19 +65,38 @@ class Distribution:
                 f"{type(self).__name__}: {name} must be {wanted} everywhere, got other values in a tensor of shape {shape}"
             )
 
+    def _check_deviation(self, scale: Tensor) -> None:
+        """Raise RuntimeError, as PyTorch's normal samples do, if an unchecked ``scale`` is negative; a recorded function skips this."""
+        if not self.validates and recorder() is None and bool((scale < 0).any()):
+            raise RuntimeError(
+                f"{type(self).__name__}: scale must not be negative in a sample, got a negative one: make it positive"
+            )
+
     def _valid(self, value: TensorLike) -> Tensor:
         """The value as a tensor. Raises ValueError if it lies outside of the support; a recorded function skips this check."""
         x = as_tensor(value)
-        if self.validates and recorder() is None and not bool(self._holds(x).all()):
-            raise ValueError(f"{type(self).__name__}: a value lies outside of the support: {self.support_text}")
+        if self.validates and recorder() is None:
+            self._check_event_shape(x)
+            support = self.support
+            if not bool(support.check(x).all()):
+                raise ValueError(
+                    f"{type(self).__name__}: a value lies outside of the support: each value must be {support.text}"
+                )
         return x
 
-    support_text = "real numbers"
-    """The support in words, for messages."""
+    def _check_event_shape(self, x: Tensor) -> None:
+        """Raise ValueError unless the last dimensions of ``x`` have the shape of an event."""
+        rank = len(self._event_shape)
+        if self.validates and rank and tuple(x.shape[-rank:]) != self._event_shape:
+            raise ValueError(
+                f"{type(self).__name__}: a value lies outside of the support: its last dimensions must be {self._event_shape}, got the "
+                f"shape {tuple(x.shape)}"
+            )
 
-    def _holds(self, x: Tensor) -> Tensor:
-        """Where a value belongs to the support, bool, of its shape or of the batch's."""
-        return ~x.isnan()
+    @property
+    def support(self) -> Constraint:
+        """The set of the possible values."""
+        return constraints.real
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -79,6 +116,8 @@ class Distribution:
         made = copy.copy(self)
         rank = len(self._batch_shape)
         for name, value in vars(self).items():
+            if name == "temperature":  # belongs to the whole batch
+                continue
             if isinstance(value, Tensor) and value.dim() >= rank:
                 setattr(made, name, value.expand((*batch_shape, *value.shape[rank:])))
             elif isinstance(value, Distribution):

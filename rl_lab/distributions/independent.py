@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions.constraints import Constraint
+from rl_lab.distributions.constraints import independent as independent_constraint
 from rl_lab.distributions.distribution import Distribution
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.creation import as_tensor
 
 
 class Independent(Distribution):
@@ -25,6 +28,10 @@ class Independent(Distribution):
         self.base_dist = base
         self.reinterpreted_batch_ndims = count
         self.has_rsample = base.has_rsample
+
+    @property
+    def support(self) -> Constraint:
+        return independent_constraint(self.base_dist.support, self.reinterpreted_batch_ndims)
 
     @property
     def mean(self) -> Tensor:
@@ -49,6 +56,8 @@ class Independent(Distribution):
         return self.base_dist.rsample(sample_shape, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        value = as_tensor(value)
+        self._check_event_shape(value)
         return sum_last(self.base_dist.log_prob(value), self.reinterpreted_batch_ndims)
 
     def entropy(self) -> Tensor:

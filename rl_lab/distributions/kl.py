@@ -84,7 +84,8 @@ def _poisson(p: Poisson, q: Poisson) -> Tensor:
 
 @register_kl(Geometric, Geometric)
 def _geometric(p: Geometric, q: Geometric) -> Tensor:
-    return -p.entropy() - (-q.probs).log1p() * (1.0 / p.probs - 1.0) - q.probs.log()
+    failing = q.probs.masked_fill(p.probs == 1, 0.0)  # at p = 1 the first try succeeds, and failures do not count
+    return -p.entropy() - (-failing).log1p() * (1.0 / p.probs - 1.0) - q.probs.log()
 
 
 @register_kl(Laplace, Laplace)

@@ -1,5 +1,6 @@
 """The multivariate normal distribution with a diagonal covariance."""
 
+from rl_lab.distributions import constraints
 from rl_lab.distributions.distribution import TensorLike
 from rl_lab.distributions.independent import Independent
 from rl_lab.distributions.normal import Normal
@@ -15,6 +16,8 @@ class MultivariateNormal(Independent):
     covariances are not supported: raises ValueError if an entry off the diagonal is not 0. A recorded function cannot read values,
     so it uses the diagonal without the check.
     """
+
+    arg_constraints = {"loc": constraints.real_vector}
 
     def __init__(
         self,

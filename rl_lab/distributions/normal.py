@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
 from rl_lab.distributions.distribution import HALF_LOG_2PI, Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 
@@ -11,12 +12,11 @@ class Normal(Distribution):
     """Normal distribution with mean ``loc`` and standard deviation ``scale``."""
 
     has_rsample = True
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
     def __init__(self, loc: TensorLike, scale: TensorLike, validate_args: bool | None = None):
         (self.loc, self.scale), shape = broadcast_all(loc, scale)
         super().__init__(shape, (), validate_args)
-        self._check("loc", self.loc, self.loc == self.loc, "a number (not NaN)")
-        self._check("scale", self.scale, self.scale > 0, "positive")
 
     @property
     def mean(self) -> Tensor:
@@ -31,6 +31,10 @@ class Normal(Distribution):
     @property
     def variance(self) -> Tensor:
         return self.scale**2
+
+    def sample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
+        self._check_deviation(self.scale)
+        return super().sample(sample_shape, generator=generator)
 
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.loc + self.scale * random.randn(*self._extended_shape(sample_shape), generator=generator)

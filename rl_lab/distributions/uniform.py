@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 import rl_lab.engine.random as random
+from rl_lab.distributions import constraints
+from rl_lab.distributions.constraints import Constraint
 from rl_lab.distributions.distribution import Distribution, TensorLike, broadcast_all
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
@@ -14,6 +16,7 @@ class Uniform(Distribution):
     """Uniform distribution on [``low``, ``high``)."""
 
     has_rsample = True
+    arg_constraints = {"low": constraints.real, "high": constraints.real}
 
     def __init__(self, low: TensorLike, high: TensorLike, validate_args: bool | None = None):
         (self.low, self.high), shape = broadcast_all(low, high)
@@ -36,10 +39,9 @@ class Uniform(Distribution):
     def rsample(self, sample_shape: Sequence[int] = (), *, generator: random.Generator | None = None) -> Tensor:
         return self.low + (self.high - self.low) * random.rand(*self._extended_shape(sample_shape), generator=generator)
 
-    support_text = "from low to high"
-
-    def _holds(self, x: Tensor) -> Tensor:
-        return (self.low <= x) & (self.high >= x)
+    @property
+    def support(self) -> Constraint:
+        return constraints.interval(self.low, self.high, "from low to high")
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = self._valid(value).float()

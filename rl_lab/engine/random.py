@@ -14,10 +14,12 @@ from rl_lab.engine.launch import launch
 from rl_lab.engine.number import real
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import as_tensor, check_ignored, tensor
 from rl_lab.engine.ops.gathering import check_deviations, check_probabilities, launch_checked
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.operands import as_float, broadcast_shape, constant, size_argument
+from rl_lab.engine.ops.reduction import softmax
 from rl_lab.engine.tape import Node, attach, no_grad
 from rl_lab.engine.tensor import empty
 from rl_lab.engine.types import Gradients, Sizes
@@ -476,6 +478,34 @@ def _gamma_rule(g: Tensor, node: Node) -> Gradients:
         operands = [x.contiguous() for x in (g, concentration, deviates)]
         out = empty(deviates.sizes)
         launch(random_kernels.gamma_slope, (out, *operands), (out.numel(),))
+    return (attach(out, _no_second_rule, (g, concentration)),)
+
+
+def gamma_shares(concentration: Tensor, dim: int, generator: Generator | None = None) -> Tensor:
+    """Gamma deviates of the shapes ``concentration``, divided by their sum along ``dim``: a sample of a Dirichlet distribution.
+
+    Shares lie between the smallest normal number and 1 - 2^-24. Where the deviates are too small for a float32 the shares follow from
+    their logarithms. The gradient is implicit, as that of `standard_gamma`.
+    """
+    source = as_float(concentration)
+    with no_grad():
+        shapes = source.contiguous()
+        deviates, logs = empty(shapes.sizes), empty(shapes.sizes)
+        state = _state(generator)
+        launch(random_kernels.gamma_with_log, (deviates, logs, shapes, state), (deviates.numel(),))
+        state.storage.version += 1
+        total = deviates.sum(dim, keepdim=True)
+        shares = where(total > 1e-30, deviates / total, softmax(logs, dim)).clamp(2.0**-126, 1.0 - 2.0**-24)
+    return attach(shares, _shares_rule, (source,), (source, shares, logs), dim)
+
+
+def _shares_rule(g: Tensor, node: Node) -> Gradients:
+    concentration, shares, logs = node.saved
+    with no_grad():
+        slope = shares * (g - (g * shares).sum(node.context, keepdim=True))
+        operands = [x.contiguous() for x in (slope, concentration, logs)]
+        out = empty(logs.sizes)
+        launch(random_kernels.log_gamma_slope, (out, *operands), (out.numel(),))
     return (attach(out, _no_second_rule, (g, concentration)),)
 
 

@@ -179,6 +179,30 @@ def _standard_normal(state):
     return np.sqrt(-2.0 * log64(1.0 - next_unit(state))) * cos64(2.0 * np.pi * next_unit(state))
 
 
+@part
+def _gamma_relative_slope(a, deviate, log):
+    """The derivative of the logarithm of a gamma deviate in its shape a, from the deviate and its logarithm: see `gamma_slope`."""
+    if not (a > 0.0 and deviate >= 0.0):
+        return np.nan
+    if a > 1e4:
+        root = np.sqrt(a)
+        z = (deviate - a) / root
+        z -= (z * z - 1.0) / (3.0 * root)
+        return (1.0 + z / (2.0 * root) - (z * z * z - 7.0 * z) / (72.0 * a * root)) / deviate
+    term = 1.0
+    harmonic = 0.0
+    total = 1.0
+    bent = 0.0
+    for n in range(1, 100_000):
+        term *= deviate / (a + n)
+        harmonic += 1.0 / (a + n)
+        total += term
+        bent += term * harmonic
+        if term * harmonic < 1e-17 * total and n > deviate - a:
+            break
+    return (bent - total * (log - digamma64(a + 1.0))) / a
+
+
 @primitive
 def gamma_slope(out: Out, g: In, shape: In, x: In, count: Int):
     """out = g * the derivative of the gamma deviate x in its shape a, at a fixed probability of a smaller deviate.
@@ -189,27 +213,32 @@ def gamma_slope(out: Out, g: In, shape: In, x: In, count: Int):
     for i in range(count):
         a, deviate = np.float64(shape[i]), np.float64(x[i])
         slope = np.float64(0.0)
-        if not (a > 0.0 and deviate >= 0.0):
-            slope = np.nan
-        elif a > 1e4:
-            root = np.sqrt(a)
-            z = (deviate - a) / root
-            z -= (z * z - 1.0) / (3.0 * root)
-            slope = 1.0 + z / (2.0 * root) - (z * z * z - 7.0 * z) / (72.0 * a * root)
-        elif deviate > 0.0:
-            term = 1.0
-            harmonic = 0.0
-            total = 1.0
-            bent = 0.0
-            for n in range(1, 100_000):
-                term *= deviate / (a + n)
-                harmonic += 1.0 / (a + n)
-                total += term
-                bent += term * harmonic
-                if term * harmonic < 1e-17 * total and n > deviate - a:
-                    break
-            slope = deviate / a * (bent - total * (log64(deviate) - digamma64(a + 1.0)))
+        if deviate != 0.0 or not a > 0.0:
+            slope = deviate * _gamma_relative_slope(a, deviate, log64(deviate))
         out[i] = F(g[i] * slope)
+
+
+@primitive
+def log_gamma_slope(out: Out, g: In, shape: In, log: In, count: Int):
+    """out = g * the derivative of the logarithm of a gamma deviate in its shape, where ``log`` is this logarithm."""
+    for i in range(count):
+        x = np.float64(log[i])
+        out[i] = F(g[i] * _gamma_relative_slope(np.float64(shape[i]), exp64(x), x))
+
+
+@part
+def _gamma_cube(d, state):
+    """A number v such that d * v is a gamma deviate of shape d + 1/3 >= 1 (Marsaglia and Tsang 2000)."""
+    c = 1.0 / np.sqrt(9.0 * d)
+    while True:
+        x = _standard_normal(state)
+        v = 1.0 + c * x
+        v = v * v * v
+        u = 1.0 - next_unit(state)
+        if v > 0.0 and log64(u) < 0.5 * x * x + d - d * v + d * log64(v):
+            return v
+        if not d > 0.0:  # with a NaN no draw would ever be accepted
+            return np.nan
 
 
 @primitive
@@ -225,18 +254,25 @@ def gamma(out: Out, shape: In, state: InOutInt, count: Int):
             boost = pow64(1.0 - next_unit(state), 1.0 / a)
             a += 1.0
         d = a - 1.0 / 3.0
-        c = 1.0 / np.sqrt(9.0 * d)
-        while True:
-            x = _standard_normal(state)
-            v = 1.0 + c * x
-            v = v * v * v
+        out[i] = F(boost * d * _gamma_cube(d, state))
+
+
+@primitive
+def gamma_with_log(out: Out, log: Out, shape: In, state: InOutInt, count: Int):
+    """As `gamma`, and log[i] = the logarithm of the deviate, which is finite also where the deviate is too small for a float32."""
+    for i in range(count):
+        a = np.float64(shape[i])
+        boost = 1.0
+        power = 0.0
+        if a < 1.0:
             u = 1.0 - next_unit(state)
-            if v > 0.0 and log64(u) < 0.5 * x * x + d - d * v + d * log64(v):
-                break
-            if not a > 0.0:  # with a NaN no draw would ever be accepted
-                v = np.nan
-                break
+            boost = pow64(u, 1.0 / a)
+            power = log64(u) / a
+            a += 1.0
+        d = a - 1.0 / 3.0
+        v = _gamma_cube(d, state)
         out[i] = F(boost * d * v)
+        log[i] = F(max(power + log64(d * v), -3e38))
 
 
 @primitive
