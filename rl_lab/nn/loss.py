@@ -16,7 +16,7 @@ from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
 from rl_lab.engine.ops.creation import ones, zeros
 from rl_lab.engine.ops.elementwise import absolute, exp, log, relu, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
-from rl_lab.engine.ops.nll_loss import nll_loss
+from rl_lab.engine.ops.nll_loss import nll_loss, refuse_old_reduction
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.rearrange import broadcast_tensors
 from rl_lab.engine.ops.reduction import log_softmax
@@ -85,9 +85,10 @@ def cross_entropy(
 
     ``weight`` (classes,) scales the loss of each class. Elements whose target is ``ignore_index`` do not count. With
     ``label_smoothing`` s the targets are mixed with the uniform distribution in the proportion 1 - s to s (Szegedy et al. 2016,
-    section 7). ``size_average`` and ``reduce`` are accepted for PyTorch's sake and have no effect. Raises ShapeError if target
-    probabilities and logits have different shapes.
+    section 7). Raises ShapeError if target probabilities and logits have different shapes, TypeError if ``size_average``
+    or ``reduce`` is not None.
     """
+    refuse_old_reduction(size_average, reduce)
     place = 0 if input.dim() == 1 else 1
     log_probabilities = log_softmax(input, place)
     classes = input.shape[place]
