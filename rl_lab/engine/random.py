@@ -453,8 +453,12 @@ hang({function.__name__: function for function in _METHODS})
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson deviates with the rates ``input``, in its shape, as float32; not differentiable. A negative rate gives NaN."""
+    """Poisson deviates with the rates ``input``, in its shape, as float32; not differentiable.
+
+    Raises ValueError if a rate is negative or NaN.
+    """
     rates = as_float(input).detach().contiguous()
+    check_deviations(rates)
     return _fill(empty(rates.sizes), random_kernels.poisson, generator, source=rates)
 
 

@@ -8,8 +8,7 @@ from rl_lab.engine.dtype import DTypeLike, bool_, int64
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.names import not_covered, numpy_names
 from rl_lab.engine.ops import elementwise
-from rl_lab.engine.ops.arithmetic import clamp, where
-from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
+from rl_lab.engine.ops.arithmetic import clamp, prelu, where
 from rl_lab.engine.ops.bags import embedding_bag
 from rl_lab.engine.ops.composed import pdist
 from rl_lab.engine.ops.convolution import (
@@ -413,19 +412,17 @@ def feature_alpha_dropout(input: "Tensor", p: float = 0.5, training: bool = Fals
 
 
 def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor | None" = None) -> "Tensor":
-    """x1^T A x2 + b with ``weight`` A (out, in1, in2)."""
+    """x1^T A x2 + b with ``weight`` A (out, in1, in2). Raises ShapeError if the inputs differ in a dimension other than the last."""
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise ShapeError(
+            "bilinear takes inputs whose shapes differ in the last dimension only, got "
+            f"{list(input1.shape)} and {list(input2.shape)}: expand() one of them first"
+        )
     result = einsum("...i,oij,...j->...o", input1, weight, input2)
     return result if bias is None else result + bias
 
 
 upsample = interpolate
-
-
-def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
-    """``input`` above 0, weight * input below. ``weight`` has one element, or one per channel (dimension 1)."""
-    if weight.numel() != 1:
-        weight = weight.reshape(-1, *[1] * (input.dim() - 2))
-    return prelu_plain(input, weight)
 
 
 def glu(input: "Tensor", dim: int = -1) -> "Tensor":

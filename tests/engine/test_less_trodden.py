@@ -95,6 +95,47 @@ REFUSED = {
     "cross entropy reduced": (TypeError, "give reduction", lambda: F.cross_entropy(X, CLASSES, reduce=False)),
     "nll averaged by size": (TypeError, "give reduction", lambda: F.nll_loss(X, CLASSES, size_average=False)),
     "nll reduced": (TypeError, "give reduction", lambda: F.nll_loss(X, CLASSES, reduce=True)),
+    "multilabel soft margin": (ShapeError, "the same shape", lambda: F.multilabel_soft_margin_loss(X, X[:1])),
+    "flatten backwards": (ShapeError, "must not come after", lambda: X.flatten(1, 0)),
+    "Flatten backwards": (ShapeError, "must not come after", lambda: nn.Flatten(-1, 0)(X)),
+    "a variance per column": (ShapeError, "var must have", lambda: F.gaussian_nll_loss(X, X, X[0])),
+    "a single variance": (ShapeError, "var must have", lambda: F.gaussian_nll_loss(X, X, rl.ones(1, 1))),
+    "a wide weight of bce": (ShapeError, "weight must broadcast", lambda: F.binary_cross_entropy(X[:1], X[:1], X)),
+    "a wide weight": (ShapeError, "weight must", lambda: F.binary_cross_entropy_with_logits(X[:1], X[:1], X)),
+    "a wide pos_weight": (
+        ShapeError,
+        "pos_weight must",
+        lambda: F.binary_cross_entropy_with_logits(X[:1], X[:1], pos_weight=X),
+    ),
+    "bmm of two batch sizes": (ShapeError, "one size", lambda: rl.ones(1, 2, 3).bmm(rl.ones(4, 3, 2))),
+    "outer of matrices": (ShapeError, "two vectors", lambda: rl.outer(X, X[0])),
+    "bilinear of two batch sizes": (ShapeError, "last dimension only", lambda: nn.Bilinear(3, 3, 2)(X, X[:1])),
+    "addmm_ of a batch": (ShapeError, "input must broadcast", lambda: rl.ones(1, 2, 3).addmm_(rl.ones(2, 2), X)),
+    "addmm of a batch": (ShapeError, "input must broadcast", lambda: rl.addmm(rl.ones(4, 2, 3), rl.ones(2, 2), X)),
+    "addmv of a matrix": (ShapeError, "input must broadcast", lambda: rl.addmv(rl.ones(2, 2), rl.ones(2, 2), rl.ones(2))),
+    "addr of a batch": (ShapeError, "input must broadcast", lambda: rl.addr(rl.ones(1, 2, 2), rl.ones(2), rl.ones(2))),
+    "a target above 1": (ValueError, r"not in \[0, 1\]", lambda: F.binary_cross_entropy(X, X + 1)),
+    "label smoothing above 1": (ValueError, "label_smoothing", lambda: F.cross_entropy(X, CLASSES, label_smoothing=1.5)),
+    "negative label smoothing": (ValueError, "label_smoothing", lambda: F.cross_entropy(X, CLASSES, label_smoothing=-0.5)),
+    "ignored probabilities": (ValueError, "ignore_index", lambda: F.cross_entropy(X, X, ignore_index=0)),
+    "a margin of 0": (ValueError, "margin must be positive", lambda: F.triplet_margin_loss(X, X, X, margin=0)),
+    "a distance margin of 0": (ValueError, "margin", lambda: F.triplet_margin_with_distance_loss(X, X, X, margin=0)),
+    "a module with margin 0": (ValueError, "margin must be positive", lambda: nn.TripletMarginLoss(margin=0)),
+    "another with margin 0": (ValueError, "margin", lambda: nn.TripletMarginWithDistanceLoss(margin=-1)),
+    "a negative rate": (ValueError, "rate is negative", lambda: rl.poisson(rl.tensor([1.0, -1.0]))),
+    "a negative order": (ValueError, "n must not be negative", lambda: rl.diff(X, n=-1)),
+    "PReLU without channels": (ShapeError, "prelu takes a weight", lambda: nn.PReLU(3)(X[0])),
+    "prelu of other channels": (ShapeError, "prelu takes a weight", lambda: X.prelu(rl.ones(2))),
+    "prelu by a matrix": (ShapeError, "prelu takes a weight", lambda: X.prelu(rl.ones(1, 3))),
+    "masked_fill with a vector": (ShapeError, "masked_fill takes a number", lambda: X.masked_fill(X > 0, rl.ones(1))),
+    "fill_ with a vector": (ShapeError, "fill_ takes a number", lambda: rl.ones(2).fill_(rl.ones(1))),
+    "index_fill with a vector": (ShapeError, "index_fill takes a number", lambda: X.index_fill(0, CLASSES[:1], rl.ones(1))),
+    "both sides": (ValueError, "side must be", lambda: rl.searchsorted(X[0], X[0], side="left", right=True)),
+    "an unknown side": (ValueError, "side must be", lambda: rl.searchsorted(X[0], X[0], side="up")),
+    "other sequences": (ShapeError, "searchsorted takes a vector", lambda: rl.searchsorted(X, rl.ones(1, 3))),
+    "a number in sequences": (ShapeError, "searchsorted takes a vector", lambda: rl.searchsorted(X, 1.0)),
+    "a short sorter": (ShapeError, "sorter must have", lambda: rl.searchsorted(X[0], X[0], sorter=CLASSES)),
+    "two rows of boundaries": (ShapeError, "boundaries must be a vector", lambda: rl.bucketize(X, X)),
 }
 
 
@@ -103,3 +144,38 @@ def test_refused(name):
     error, message, call = REFUSED[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("make", [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_a_state_has_a_batch_exactly_if_the_input_has_one(make):
+    cell = make.__name__.endswith("Cell")
+    layer = make(3, 4)
+    single, batch = (rl.ones(3), rl.ones(1, 3)) if cell else (rl.ones(5, 3), rl.ones(5, 1, 3))
+    of_single, of_batch = (rl.ones(4), rl.ones(1, 4)) if cell else (rl.ones(1, 4), rl.ones(1, 1, 4))
+
+    def run(x, state):
+        return layer(x, (state, state) if "LSTM" in make.__name__ else state)
+
+    run(single, of_single)
+    run(batch, of_batch)
+    for x, state in ((single, of_batch), (batch, of_single)):
+        with pytest.raises(ShapeError, match="needs a state of shape"):
+            run(x, state)
+
+
+def test_prelu_has_one_weight_per_channel():
+    x = rl.tensor([[[-1.0, 2.0], [-3.0, -4.0], [5.0, -6.0]]])
+    expected = [[[-10.0, 2.0], [-60.0, -80.0], [5.0, -180.0]]]
+    weight = rl.tensor([10.0, 20.0, 30.0])
+    assert x.prelu(weight).tolist() == F.prelu(x, weight).tolist() == expected
+    assert rl.tensor(-1.0).prelu(rl.tensor([0.5])).tolist() == -0.5
+
+
+def test_a_variance_may_have_one_dimension_of_size_1():
+    for shape in ((2, 3), (2,), (2, 1), (1, 3)):
+        assert F.gaussian_nll_loss(X, X, rl.ones(shape)).item() == 0.0
+
+
+def test_searchsorted_in_rows():
+    rows = rl.tensor([[1.0, 3.0], [2.0, 4.0]])
+    assert rl.searchsorted(rows, rl.tensor([[0.0, 3.0, 5.0], [2.0, 3.0, 9.0]]), side="right").tolist() == [[0, 2, 2], [1, 1, 2]]

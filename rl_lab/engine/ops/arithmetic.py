@@ -7,7 +7,7 @@ from typing import TypeGuard
 import numpy as np
 
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
-from rl_lab.engine.errors import DtypeError
+from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.kernels.reduction import sum_of_products
 from rl_lab.engine.launch import launch
@@ -26,6 +26,7 @@ from rl_lab.engine.ops.operands import (
     flat_rule,
     operand,
     promote,
+    require_number,
     unary,
     zero_gradient,
 )
@@ -661,14 +662,29 @@ def _prelu_slope_rule(gg: Tensor, node: Node) -> Gradients:
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """input above 0, weight * input below (He et al. 2015). ``weight`` broadcasts."""
+    """input above 0, weight * input below (He et al. 2015). ``weight`` has one element, or one per channel (dimension 1).
+
+    Raises ShapeError for a weight of another size or of more than one dimension.
+    """
+    channels = input.sizes[1] if input.dim() > 1 else 1
+    if weight.dim() > 1 or weight.numel() not in (1, channels):
+        raise ShapeError(
+            f"prelu takes a weight of 1 element, or of {channels} for the channels of an input of shape {list(input.sizes)}, "
+            f"got a weight of shape {list(weight.sizes)}"
+        )
+    if weight.dim() and input.dim() != 2:
+        weight = weight.reshape(-1, *[1] * (input.dim() - 2)) if input.dim() > 1 else weight.reshape((1,) * input.dim())
     with no_grad():
         out = where(gt(input, 0.0), input, weight * input)
     return attach(out, _prelu_rule, (input, weight), (input, weight))
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
-    """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true."""
+    """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true.
+
+    Raises ShapeError if ``value`` is a tensor with dimensions.
+    """
+    require_number("masked_fill", value)
     if input.dtype is bool_ and not isinstance(value, Tensor):
         value = bool(value)
     return where(mask, value if input.dtype is uint8 and _is_byte(value) else operand(value, input), input)

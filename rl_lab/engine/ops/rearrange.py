@@ -185,8 +185,10 @@ def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
 def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
     """The differences of neighbours along ``dim``, taken n times, after joining ``prepend`` and ``append`` to the ends.
 
-    The difference of bools is `logical_xor`.
+    The difference of bools is `logical_xor`. Raises ValueError if n is negative.
     """
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative, got {n}")
     if not n:
         return clone(input)
     if prepend is not None or append is not None:
