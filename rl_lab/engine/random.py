@@ -183,7 +183,7 @@ def randn_like(
 
 
 def randint(
-    low: int,
+    low: int = 0,
     high: int | Sequence[int] | None = None,
     size: Sizes | None = None,
     *,
@@ -197,10 +197,10 @@ def randint(
     """
     check_device(device)
     if size is None:
-        size = high
-        high = low
-        low = 0
-    if size is None or high is None:
+        size, high = high, None
+    if high is None:
+        high, low = low, 0
+    if size is None:
         raise TypeError("randint needs a size: randint(high, size) or randint(low, high, size)")
     if not isinstance(low, (int, np.integer)) or not isinstance(high, (int, np.integer)):
         raise TypeError(f"randint draws between integers, got {low!r} and {high!r}")

@@ -462,7 +462,9 @@ class TensorCore:
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.sizes == () and spec else repr(self)
+        if self.sizes == () and (spec or type(self) is Tensor):
+            return format(self.item(), spec)
+        return object.__format__(self, spec)
 
     def __repr__(self) -> str:
         if (recording := recorder()) is not None:

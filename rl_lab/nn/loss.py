@@ -165,10 +165,14 @@ def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target
     """target * (log(target) - input), where ``input`` holds log-probabilities.
 
     With ``log_target`` the target holds log-probabilities, too. The reduction "batchmean" divides the sum by the batch size.
+
+    Raises ShapeError if "batchmean" gets a scalar.
     """
     losses = exp(target) * (target - input) if log_target else xlogy(target, target) - target * input
     if reduction == "batchmean":
-        return losses.sum() / losses.shape[0]
+        if not input.sizes:
+            raise ShapeError("kl_div with reduction='batchmean' needs a batch, got a scalar: use reduction='sum'")
+        return losses.sum() / input.shape[0]
     return _reduce(losses, reduction)
 
 

@@ -1,12 +1,14 @@
 """Arguments that few programs give: refused as PyTorch refuses them, or with PyTorch's result."""
 
+import operator
 import warnings
 
+import numpy as np
 import pytest
 
 import rl_lab as rl
-from rl_lab import nn
-from rl_lab.engine.errors import ShapeError, StateError
+from rl_lab import nn, optim
+from rl_lab.engine.errors import DtypeError, EagerWarning, ShapeError, StateError
 from rl_lab.nn import functional as F
 
 # --- attention -------------------------------------------------------------------------------------------------------
@@ -179,3 +181,167 @@ def test_a_variance_may_have_one_dimension_of_size_1():
 def test_searchsorted_in_rows():
     rows = rl.tensor([[1.0, 3.0], [2.0, 4.0]])
     assert rl.searchsorted(rows, rl.tensor([[0.0, 3.0, 5.0], [2.0, 3.0, 9.0]]), side="right").tolist() == [[0, 2, 2], [1, 1, 2]]
+
+
+# --- bools -----------------------------------------------------------------------------------------------------------
+
+MASK = rl.tensor([True, False])
+BOOL_ARITHMETIC = {
+    "1 - mask": lambda: 1.0 - MASK,
+    "mask - 1": lambda: MASK - 1,
+    "mask - mask": lambda: MASK - MASK,
+    "float - mask": lambda: rl.ones(2) - MASK,
+    "mask - float": lambda: MASK - rl.ones(2),
+    "int - mask": lambda: CLASSES - MASK,
+    "float - True": lambda: rl.ones(2) - True,
+    "float - an array": lambda: rl.ones(2) - np.array([True, False]),
+    "alpha": lambda: rl.sub(rl.ones(2), MASK, alpha=2),
+    "sub_": lambda: rl.ones(2).sub_(MASK),
+    "-mask": lambda: -MASK,
+    "neg": lambda: rl.neg(MASK),
+}
+
+
+@pytest.mark.parametrize("name", BOOL_ARITHMETIC)
+def test_bools_are_not_subtracted(name):
+    with pytest.raises(DtypeError, match=r"use ~x or x\.logical_not\(\)"):
+        BOOL_ARITHMETIC[name]()
+
+
+# --- optimisers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "NAdam", "RAdam", "Adamax"])
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 0.99, 0.999)])
+def test_betas_are_two_numbers(name, betas):
+    with pytest.raises(ValueError, match="betas must be two numbers"):
+        getattr(optim, name)([nn.Parameter(rl.ones(1))], betas=betas)
+
+
+class Heavy(optim.Optimizer):
+    """Gradient descent with momentum, written as for PyTorch."""
+
+    def __init__(self, params, lr=0.5):
+        super().__init__(params, {"lr": lr})
+
+    @rl.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["step"] = 0
+                    state["velocity"] = rl.zeros_like(p)
+                state["step"] += 1
+                state["velocity"].mul_(0.5).add_(p.grad)
+                p.sub_(state["velocity"] * group["lr"])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_custom_optimizer_keeps_its_state(compiled):
+    def train(parameter, optimizer, steps):
+        def step():
+            optimizer.zero_grad()
+            (parameter * rl.tensor([1.0, 2.0])).sum().backward()
+            optimizer.step()
+
+        run = rl.compile(step) if compiled else step
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EagerWarning)
+            for _ in range(steps):
+                run()
+
+    first, second = (nn.Parameter(rl.zeros(2)) for _ in range(2))
+    one, two = Heavy([first]), Heavy([second])
+    assert two.state[second] == {}
+    train(first, one, 3)
+    assert first.tolist() == [-2.125, -4.25]
+    assert one.state[first]["velocity"].tolist() == [1.75, 3.5]
+    two.load_state_dict(one.state_dict())
+    second.data.copy_(first.data)
+    for parameter, optimizer in ((first, one), (second, two)):
+        train(parameter, optimizer, 2)
+        assert optimizer.state[parameter]["step"] == 5
+    assert first.tolist() == second.tolist() == [-4.03125, -8.0625]
+
+
+# --- forms of calls --------------------------------------------------------------------------------------------------
+
+
+def test_where_of_a_condition_gives_its_places():
+    for condition in (rl.tensor([[True, False], [True, True]]), rl.tensor([[3.0, 0.0], [1.0, 2.0]])):
+        assert [x.tolist() for x in rl.where(condition)] == [[0, 1, 1], [0, 0, 1]]
+
+
+def test_a_number_is_formatted_as_a_number():
+    x = rl.tensor(1.5, requires_grad=True)
+    assert f"{x}" == "1.5"
+    assert f"{x:.3f} {rl.tensor(7):03d} {rl.tensor(True)}" == "1.500 007 True"
+    assert f"{rl.ones(1)}" == repr(rl.ones(1))
+    assert f"{nn.Parameter(rl.tensor(1.5))}".startswith("Parameter containing")
+    with pytest.raises(TypeError, match="format"):
+        f"{rl.ones(2):.3f}"
+
+
+def test_plus_is_the_tensor_itself():
+    x = rl.ones(2)
+    assert +x is x
+    with pytest.raises(DtypeError, match="positive"):
+        operator.pos(MASK)
+
+
+def test_identity_ignores_its_arguments():
+    assert nn.Identity(54, unused=1)(X) is X
+
+
+def test_repeat_interleave_of_counts_gives_positions():
+    assert rl.repeat_interleave(rl.tensor([2, 0, 3])).tolist() == [0, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("arguments", "named"), [((), {"high": 3}), ((3,), {}), ((0, 3), {}), ((), {"low": 0, "high": 3})])
+def test_randint_takes_its_bounds_by_name(arguments, named):
+    found = rl.randint(*arguments, size=(50,), **named)
+    assert found.shape == (50,)
+    assert 0 <= found.min().item() <= found.max().item() <= 2
+
+
+@pytest.mark.parametrize(
+    ("cuts", "parts"),
+    [((4, 2), [[0, 1, 2, 3], [], [2, 3, 4, 5]]), ((-2,), [[0, 1, 2, 3], [4, 5]]), ((2, 9), [[0, 1], [2, 3, 4, 5], []])],
+)
+def test_tensor_split_cuts_as_slices_do(cuts, parts):
+    x = rl.arange(6)
+    assert [part.tolist() for part in x.tensor_split(cuts)] == parts
+    assert [part.tolist() for part in rl.stack([x, x], 1).tensor_split(cuts)] == [[[k, k] for k in part] for part in parts]
+
+
+def test_the_median_of_no_floats_is_nan():
+    for function in (rl.median, rl.nanmedian):
+        assert np.isnan(function(rl.zeros(0)).item())
+        with pytest.raises(IndexError):
+            function(rl.zeros(0), 0)
+
+
+def test_the_nuclear_norm():
+    x = rl.tensor([[3.0, 0.0], [0.0, -4.0]])
+    assert [f(x).item() for f in (lambda x: x.norm(p="nuc"), lambda x: rl.linalg.norm(x, "nuc"))] == pytest.approx([7.0, 7.0])
+    assert x.reshape(1, 2, 2).norm("nuc", (1, 2)).tolist() == pytest.approx([7.0])
+
+
+FORMS = {
+    "broadcast_to of numbers": (TypeError, r"write broadcast_to\(\(2, 3\)\)", lambda: X.broadcast_to(2, 3)),
+    "einsum of lists": (TypeError, "equation as text", lambda: rl.einsum(X, [0, 1], X, [0, 1], [0])),
+    "batchmean of a scalar": (ShapeError, "needs a batch", lambda: F.kl_div(X[0, 0], X[0, 0], reduction="batchmean")),
+    "where with one side": (TypeError, "both or neither", lambda: rl.where(MASK, 1.0)),
+    "randint without a bound": (ValueError, "low < high", lambda: rl.randint(size=(2,))),
+    "randint without a size": (TypeError, "needs a size", lambda: rl.randint(3)),
+    "nuclear norm of a vector": (ShapeError, "takes matrices", lambda: X[0].norm("nuc")),
+    "linalg.norm of a vector": (ValueError, "takes a number", lambda: rl.linalg.norm(X[0], "nuc")),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_refused_forms(name):
+    error, message, call = FORMS[name]
+    with pytest.raises(error, match=message):
+        call()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import TypeGuard, overload
 
 import numpy as np
 
@@ -64,14 +64,23 @@ def _sub_rule(g: Tensor, node: Node) -> Gradients:
     return fit(g, a) if node.wants(0) else None, fit(-g, b) if node.wants(1) else None
 
 
+def _is_bool(x: Operand) -> bool:
+    """Whether an operand is a bool, or a tensor or an array of bools."""
+    if isinstance(x, Tensor):
+        return x.dtype is bool_
+    return isinstance(x, (bool, np.bool_)) or (isinstance(x, np.ndarray) and x.dtype == np.bool_)
+
+
 def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
-    """input - alpha * other. Raises DtypeError for two bool tensors."""
+    """input - alpha * other. Raises DtypeError if an operand is a bool."""
+    factor = other
     if alpha != 1:
         other = other * alpha
     a, b = promote(input, other)
+    usual = a is input and b is factor and a.dtype is not bool_
+    if not usual and (_is_bool(input) or _is_bool(factor)):
+        raise DtypeError("subtraction takes no bools: use ~x or x.logical_not() for 1 - x, or x.float() to calculate with x")
     if a.dtype is not float32:
-        if a.dtype is bool_:
-            raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
         return binary(elementwise_kernels.sub_int, a, b, int64)
     return attach(binary(elementwise_kernels.sub, a, b), _sub_rule, (a, b), (), (a.sizes, b.sizes))
 
@@ -619,11 +628,20 @@ def _sides(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
     return promote(a, b)
 
 
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor | tuple[Tensor, ...]:
     """``input`` where the condition holds, ``other`` elsewhere. All three broadcast.
 
-    Raises DtypeError if the condition is not a bool tensor.
+    With the condition alone, the places where it is not zero, as `nonzero` with ``as_tuple``. Raises DtypeError if the condition of a
+    choice is not a bool tensor, TypeError if only one side is given.
     """
+    if input is None or other is None:
+        if input is not other:
+            raise TypeError("where takes the condition alone, or the condition with both input and other: give both or neither")
+        return condition.nonzero(as_tuple=True)
     if condition.dtype is not bool_:
         raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}: compare it first, as in condition != 0")
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):

@@ -422,6 +422,10 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     left to right, each pair as one batch of matrix products.
     Raises ValueError for a malformed equation, ShapeError if the operands do not fit it.
     """
+    if not isinstance(equation, str):
+        raise TypeError(
+            f"einsum takes the equation as text first, such as 'ij,jk->ik', got {type(equation).__name__}: write lists of labels as text"
+        )
     given: Sequence[Tensor] = operands  # type: ignore[assignment]
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         given = operands[0]

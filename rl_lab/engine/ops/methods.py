@@ -159,6 +159,7 @@ OTHER_NAMES = {
 OPERATORS = {
     "__abs__": "absolute",
     "__neg__": "neg",
+    "__pos__": "positive",
     "__invert__": "bitwise_not",
     "__matmul__": "matmul",
     "__lt__": "lt",
