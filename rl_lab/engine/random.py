@@ -185,7 +185,7 @@ def randn_like(
 
 
 def randint(
-    low: int,
+    low: int = 0,
     high: int | Sequence[int] | None = None,
     size: Sizes | None = None,
     *,
@@ -199,10 +199,10 @@ def randint(
     """
     check_device(device)
     if size is None:
-        size = high
-        high = low
-        low = 0
-    if size is None or high is None:
+        size, high = high, None
+    if high is None:
+        high, low = low, 0
+    if size is None:
         raise TypeError("randint needs a size: randint(high, size) or randint(low, high, size)")
     if not isinstance(low, (int, np.integer)) or not isinstance(high, (int, np.integer)):
         raise TypeError(f"randint draws between integers, got {low!r} and {high!r}")
@@ -455,8 +455,12 @@ hang({function.__name__: function for function in _METHODS})
 
 
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
-    """Poisson deviates with the rates ``input``, in its shape, as float32; not differentiable. A negative rate gives NaN."""
+    """Poisson deviates with the rates ``input``, in its shape, as float32; not differentiable.
+
+    Raises ValueError if a rate is negative or NaN.
+    """
     rates = as_float(input).detach().contiguous()
+    check_deviations(rates)
     return _fill(empty(rates.sizes), random_kernels.poisson, generator, source=rates)
 
 

@@ -115,13 +115,19 @@ class TensorCore:
         base = self.base
         if base is not None and base.epoch != self.epoch:
             self.epoch = base.epoch
-            retained = None if self.node is None else self.node.take_retained()
+            before = self.node
+            retained = None if before is None else before.take_retained()
             self.node = None
             self.needs_grad = False
+            context = (base.sizes, region_of(self))
             if base.needs_grad:
                 with tape.enable_grad():
-                    tape.attach(self, _region_rule, (base,), context=(base.sizes, region_of(self)))
-                self.node.retained = retained  # type: ignore[attr-defined]
+                    tape.attach(self, _region_rule, (base,), context=context)
+            elif before is not None:  # the base was detached: the view stays on the tape, but its gradient goes nowhere
+                self.node = tape.Node(_region_rule, (None,), (), context, self.sizes)
+                self.needs_grad = True
+            if self.node is not None:
+                self.node.retained = retained
         return self.node
 
     def with_node(self, node: tape.Node | None) -> "Tensor":
@@ -284,10 +290,16 @@ class TensorCore:
         return value
 
     def detach_(self) -> "Tensor":
-        """`detach` in place."""
-        self.base = None
-        self.node = None
-        self.needs_grad = False
+        """`detach` in place. Raises StateError for a view, whose base may have a history."""
+        if self.base is not None:
+            raise StateError("detach_() must not be called on a view: use x = x.detach()")
+        if self.needs_grad:
+            if (recording := recorder()) is not None:
+                recording.uses_tensor(self)
+                recording.sets(self, "requires_grad")
+            self.node = None
+            self.needs_grad = False
+            changes.note()  # recorded programs that use it are out of date
         return self  # type: ignore[return-value]
 
     @property
@@ -450,7 +462,9 @@ class TensorCore:
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.sizes == () and spec else repr(self)
+        if self.sizes == () and (spec or type(self) is Tensor):
+            return format(self.item(), spec)
+        return object.__format__(self, spec)
 
     def __repr__(self) -> str:
         if (recording := recorder()) is not None:

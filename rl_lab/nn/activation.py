@@ -211,24 +211,24 @@ class GLU(Activation):
 
 
 class Softmax(Activation):
-    """exp(x) / sum(exp(x)), with the sum along ``dim``. Setting: ``dim``."""
+    """exp(x) / sum(exp(x)), with the sum along ``dim``. Setting: ``dim``, see `functional.softmax`."""
 
     function = staticmethod(functional.softmax)
-    defaults = {"dim": -1}
+    defaults = {"dim": None}
 
 
 class Softmin(Activation):
-    """softmax(-x) along ``dim``. Setting: ``dim``."""
+    """softmax(-x) along ``dim``. Setting: ``dim``, see `functional.softmax`."""
 
     function = staticmethod(functional.softmin)
-    defaults = {"dim": -1}
+    defaults = {"dim": None}
 
 
 class LogSoftmax(Activation):
-    """log(softmax(x)) along ``dim``, computed without overflow. Setting: ``dim``."""
+    """log(softmax(x)) along ``dim``, computed without overflow. Setting: ``dim``, see `functional.softmax`."""
 
     function = staticmethod(functional.log_softmax)
-    defaults = {"dim": -1}
+    defaults = {"dim": None}
 
 
 class Softmax2d(Module):

@@ -2,7 +2,7 @@
 
 from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DTypeLike, bool_, float32
-from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.arithmetic import where
 from rl_lab.engine.ops.creation import empty
@@ -96,8 +96,13 @@ class MultiheadAttention(Module):
         The outputs have the shape of the queries. The weights are (n, length, source), the mean over the heads, or
         (n, heads, length, source) with ``average_attn_weights`` False, or None with ``need_weights`` False. Masks are bool, True
         where attention is forbidden, or float32, added to the scores: ``key_padding_mask`` (n, source), ``attn_mask``
-        (length, source) or (n * heads, length, source).
+        (length, source) or (n * heads, length, source). ``is_causal`` is a hint that ``attn_mask`` is causal, which changes nothing.
+        Raises StateError for ``is_causal`` without ``attn_mask``, and ShapeError if ``attn_mask`` has another shape.
         """
+        if is_causal and attn_mask is None:
+            raise StateError(
+                "is_causal must come with attn_mask: give the mask, such as Transformer.generate_square_subsequent_mask(length)"
+            )
         single = query.dim() == 2
         inputs = [x.unsqueeze(0) if single else x if self.batch_first else x.transpose(0, 1) for x in (query, key, value)]
         weights = (
@@ -110,6 +115,12 @@ class MultiheadAttention(Module):
         q, k, v = (self._heads(linear(x, w, b)) for x, w, b in parts)  # type: ignore[arg-type]
         scores = matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5
         if attn_mask is not None:
+            n, heads, *plane = scores.shape
+            if attn_mask.shape not in (tuple(plane), (n * heads, *plane)):
+                raise ShapeError(
+                    f"attn_mask must have shape {plane} (length, source) or {[n * heads, *plane]} (n * heads, length, source), "
+                    f"got {list(attn_mask.shape)}"
+                )
             mask = attn_mask if attn_mask.dim() == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[-2:])
             scores = self._masked(scores, mask)
         if key_padding_mask is not None:

@@ -1,14 +1,14 @@
 """Neural-network functions with PyTorch's names and arguments; the modules of `rl_lab.nn` call them."""
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
-from rl_lab.engine.dtype import bool_, int64
+from rl_lab.engine.dtype import DTypeLike, bool_, int64
 from rl_lab.engine.errors import ShapeError, StateError
-from rl_lab.engine.names import not_covered
+from rl_lab.engine.names import not_covered, numpy_names
 from rl_lab.engine.ops import elementwise
-from rl_lab.engine.ops.arithmetic import clamp, where
-from rl_lab.engine.ops.arithmetic import prelu as prelu_plain
+from rl_lab.engine.ops.arithmetic import clamp, prelu, where
 from rl_lab.engine.ops.bags import embedding_bag
 from rl_lab.engine.ops.composed import pdist
 from rl_lab.engine.ops.convolution import (
@@ -45,7 +45,8 @@ from rl_lab.engine.ops.matmul import einsum, linear, matmul
 from rl_lab.engine.ops.normalization import batch_norm, group_norm, layer_norm, normalize, rms_norm
 from rl_lab.engine.ops.operands import constant
 from rl_lab.engine.ops.rearrange import pad
-from rl_lab.engine.ops.reduction import log_softmax, softmax
+from rl_lab.engine.ops.reduction import log_softmax as log_softmax_along
+from rl_lab.engine.ops.reduction import softmax as softmax_along
 from rl_lab.engine.random import Generator, channel_dropout, dropout, rand
 from rl_lab.engine.random import alpha_dropout as alpha_dropout_of
 from rl_lab.nn.grids import (
@@ -411,19 +412,17 @@ def feature_alpha_dropout(input: "Tensor", p: float = 0.5, training: bool = Fals
 
 
 def bilinear(input1: "Tensor", input2: "Tensor", weight: "Tensor", bias: "Tensor | None" = None) -> "Tensor":
-    """x1^T A x2 + b with ``weight`` A (out, in1, in2)."""
+    """x1^T A x2 + b with ``weight`` A (out, in1, in2). Raises ShapeError if the inputs differ in a dimension other than the last."""
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise ShapeError(
+            "bilinear takes inputs whose shapes differ in the last dimension only, got "
+            f"{list(input1.shape)} and {list(input2.shape)}: expand() one of them first"
+        )
     result = einsum("...i,oij,...j->...o", input1, weight, input2)
     return result if bias is None else result + bias
 
 
 upsample = interpolate
-
-
-def prelu(input: "Tensor", weight: "Tensor") -> "Tensor":
-    """``input`` above 0, weight * input below. ``weight`` has one element, or one per channel (dimension 1)."""
-    if weight.numel() != 1:
-        weight = weight.reshape(-1, *[1] * (input.dim() - 2))
-    return prelu_plain(input, weight)
 
 
 def glu(input: "Tensor", dim: int = -1) -> "Tensor":
@@ -434,9 +433,33 @@ def glu(input: "Tensor", dim: int = -1) -> "Tensor":
     return first * sigmoid(second)
 
 
-def softmin(input: "Tensor", dim: int) -> "Tensor":
-    """softmax(-input) along ``dim``."""
-    return softmax(-input, dim)
+def _softmax_dim(name: str, input: "Tensor", dim: int | None) -> int:
+    """``dim``, or the dimension that PyTorch takes without it: 0 for 0, 1 and 3 dimensions, else 1."""
+    if dim is None:
+        dim = 0 if input.dim() in (0, 1, 3) else 1
+        warnings.warn(f"{name} without dim works along dimension {dim}: give dim, such as dim=-1", UserWarning, stacklevel=3)
+    return dim
+
+
+@numpy_names
+def softmax(input: "Tensor", dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike = None) -> "Tensor":
+    """exp(input) / sum(exp(input)) along ``dim``, without overflow. ``dtype`` is accepted: the result is float32.
+
+    Without ``dim`` the dimension is 0 for 0, 1 and 3 dimensions, else 1, with a warning, as in PyTorch.
+    """
+    return softmax_along(input, _softmax_dim("softmax", input, dim), dtype)
+
+
+@numpy_names
+def log_softmax(input: "Tensor", dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike = None) -> "Tensor":
+    """input - log(sum(exp(input))) along ``dim``, without overflow. ``dim`` and ``dtype`` as in `softmax`."""
+    return log_softmax_along(input, _softmax_dim("log_softmax", input, dim), dtype)
+
+
+@numpy_names
+def softmin(input: "Tensor", dim: int | None = None, _stacklevel: int = 3, dtype: DTypeLike = None) -> "Tensor":
+    """softmax(-input) along ``dim``. ``dim`` and ``dtype`` as in `softmax`."""
+    return softmax_along(-input, _softmax_dim("softmin", input, dim), dtype)
 
 
 def gumbel_softmax(
@@ -447,7 +470,7 @@ def gumbel_softmax(
     With ``hard`` the samples are one-hot; their gradient is that of the soft samples.
     """
     noise = -(-rand(logits.shape, generator=generator).clamp(min=1e-20).log()).clamp(min=1e-20).log()
-    soft = softmax((logits + noise) / tau, dim)
+    soft = softmax_along((logits + noise) / tau, dim)
     if not hard:
         return soft
     choice = zeros(logits.shape).scatter(dim, soft.argmax(dim, keepdim=True), 1.0)
@@ -480,8 +503,8 @@ def scaled_dot_product_attention(
     if allowed is not None:
         scores = where(allowed, scores, constant(-math.inf)) if allowed.dtype is bool_ else scores + allowed
     if attn_mask is None:
-        weights = softmax(scores, -1)
+        weights = softmax_along(scores, -1)
     else:  # a position that may attend to nothing gets zeros, and no gradient
         alone = (scores == -math.inf).all(-1, keepdim=True)
-        weights = where(alone, constant(0.0), softmax(where(alone, constant(0.0), scores), -1))
+        weights = where(alone, constant(0.0), softmax_along(where(alone, constant(0.0), scores), -1))
     return matmul(dropout(weights, dropout_p), value)

@@ -9,7 +9,6 @@ from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import empty
-from rl_lab.engine.ops.matmul import einsum
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
 from rl_lab.nn import functional, init
@@ -70,7 +69,10 @@ class Linear(Module):
 
 
 class Identity(Module):
-    """Return the input unchanged."""
+    """Return the input unchanged. The constructor accepts any arguments and ignores them."""
+
+    def __init__(self, *ignored: object, **also_ignored: object):
+        super().__init__()
 
     def forward(self, input: Tensor) -> Tensor:
         return input
@@ -155,8 +157,7 @@ class Bilinear(Module):
         reset_uniform(self, self.weight.shape[1], generator)
 
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
-        result = einsum("...i,oij,...j->...o", input1, self.weight, input2)
-        return result if self.bias is None else result + self.bias
+        return functional.bilinear(input1, input2, self.weight, self.bias)
 
 
 class Unflatten(Module):

@@ -16,8 +16,8 @@ from rl_lab.engine.ops.bce_loss import bce, bce_with_logits
 from rl_lab.engine.ops.creation import ones, zeros
 from rl_lab.engine.ops.elementwise import absolute, exp, log, relu, softplus_plain, square
 from rl_lab.engine.ops.elementwise import smooth_l1 as smooth
-from rl_lab.engine.ops.nll_loss import nll_loss
-from rl_lab.engine.ops.operands import constant
+from rl_lab.engine.ops.nll_loss import nll_loss, refuse_old_reduction
+from rl_lab.engine.ops.operands import broadcast_shape, constant
 from rl_lab.engine.ops.rearrange import broadcast_tensors
 from rl_lab.engine.ops.reduction import log_softmax
 from rl_lab.nn.module import Module
@@ -37,6 +37,18 @@ def _same_shape(name: str, input: Tensor, target: Tensor) -> None:
     # PyTorch only warns and broadcasts: (n, 1) against (n,) would give n * n differences, a common silent error
     if input.shape != target.shape:
         raise ShapeError(f"{name}: input and target must have the same shape, got {list(input.shape)} and {list(target.shape)}")
+
+
+def _require_fit(name: str, weight: Tensor | None, input: Tensor) -> None:
+    """Raise ShapeError if a weight does not broadcast to the shape of the input."""
+    if weight is not None and broadcast_shape(weight.sizes, input.sizes) != input.sizes:
+        raise ShapeError(f"{name} must broadcast to the input's shape {list(input.shape)}, got {list(weight.shape)}")
+
+
+def _require_margin(margin: float) -> None:
+    """Raise ValueError unless a margin is positive."""
+    if margin <= 0:
+        raise ValueError(f"margin must be positive, got {margin}")
 
 
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
@@ -85,15 +97,20 @@ def cross_entropy(
 
     ``weight`` (classes,) scales the loss of each class. Elements whose target is ``ignore_index`` do not count. With
     ``label_smoothing`` s the targets are mixed with the uniform distribution in the proportion 1 - s to s (Szegedy et al. 2016,
-    section 7). ``size_average`` and ``reduce`` are accepted for PyTorch's sake and have no effect. Raises ShapeError if target
-    probabilities and logits have different shapes.
+    section 7). Raises ShapeError if target probabilities and logits have different shapes, TypeError if ``size_average``
+    or ``reduce`` is not None, ValueError if ``label_smoothing`` is not in [0, 1] or target probabilities come with an ``ignore_index``.
     """
+    refuse_old_reduction(size_average, reduce)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     place = 0 if input.dim() == 1 else 1
     log_probabilities = log_softmax(input, place)
     classes = input.shape[place]
     along = (classes, *[1] * (input.dim() - place - 1))
     if target.dtype is float32:
         _same_shape("cross_entropy", input, target)
+        if ignore_index >= 0:
+            raise ValueError(f"ignore_index must be left out for targets that are probabilities, got {ignore_index}")
         if label_smoothing:
             target = target * (1.0 - label_smoothing) + label_smoothing / classes
         if weight is not None:
@@ -122,9 +139,10 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
     """-(target log(input) + (1 - target) log(1 - input)) for probabilities and targets in [0, 1].
 
     Logarithms are bounded below by -100, as in PyTorch. ``weight`` scales each element. Raises ShapeError if the shapes differ,
-    ValueError if an input is not in [0, 1].
+    ValueError if an input or a target is not in [0, 1].
     """
     _same_shape("binary_cross_entropy", input, target)
+    _require_fit("weight", weight, input)
     losses = bce(input, target)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
@@ -137,6 +155,8 @@ def binary_cross_entropy_with_logits(
     ``weight`` scales each element, ``pos_weight`` the term of the positive class. Raises ShapeError if the shapes differ.
     """
     _same_shape("binary_cross_entropy_with_logits", input, target)
+    _require_fit("weight", weight, input)
+    _require_fit("pos_weight", pos_weight, input)
     losses = bce_with_logits(input, target, pos_weight)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
@@ -145,10 +165,14 @@ def kl_div(input: Tensor, target: Tensor, *, reduction: str = "mean", log_target
     """target * (log(target) - input), where ``input`` holds log-probabilities.
 
     With ``log_target`` the target holds log-probabilities, too. The reduction "batchmean" divides the sum by the batch size.
+
+    Raises ShapeError if "batchmean" gets a scalar.
     """
     losses = exp(target) * (target - input) if log_target else xlogy(target, target) - target * input
     if reduction == "batchmean":
-        return losses.sum() / losses.shape[0]
+        if not input.sizes:
+            raise ShapeError("kl_div with reduction='batchmean' needs a batch, got a scalar: use reduction='sum'")
+        return losses.sum() / input.shape[0]
     return _reduce(losses, reduction)
 
 
@@ -157,13 +181,19 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """(log(var) + (input - target)^2 / var) / 2, plus log(2 pi) / 2 if ``full`` (Nix and Weigend 1994).
 
-    ``var`` is a number, or a tensor of the shape of ``input`` or without its last dimension. Variances below ``eps`` are raised to
-    ``eps``; the gradient ignores this bound. Raises ValueError for a negative variance, except in a compiled function, which does not
-    read it.
+    ``var`` is a number, or a tensor of the shape of ``input``, without its last dimension, or with one dimension of size 1 instead.
+    Variances below ``eps`` are raised to ``eps``; the gradient ignores this bound. Raises ShapeError for another shape of ``var``.
+    Raises ValueError for a negative variance, except in a compiled function, which does not read it.
     """
     variance = var if isinstance(var, Tensor) else constant(float(var)).expand(input.shape)
-    if variance.dim() == input.dim() - 1 and variance.shape == input.shape[:-1]:
-        variance = variance.unsqueeze(-1)
+    if variance.shape != input.shape:
+        if variance.shape == input.shape[:-1]:
+            variance = variance.unsqueeze(-1)
+        elif variance.dim() != input.dim() or [v for v, x in zip(variance.shape, input.shape, strict=True) if v != x] != [1]:
+            raise ShapeError(
+                f"var must have the input's shape {list(input.shape)}, its shape without the last dimension, or one dimension of size 1 "
+                f"instead, got {list(variance.shape)}"
+            )
     if recorder() is None and bool((variance.detach() < 0.0).any()):
         raise ValueError("gaussian_nll_loss: a variance is negative")
     # the bound has no gradient, as in PyTorch
@@ -260,8 +290,10 @@ def triplet_margin_loss(
 ) -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin) with `pairwise_distance` d (Balntas et al. 2016).
 
-    With ``swap`` the smaller of d(anchor, negative) and d(positive, negative) takes the place of d(anchor, negative).
+    With ``swap`` the smaller of d(anchor, negative) and d(positive, negative) takes the place of d(anchor, negative). Raises ValueError if
+    ``margin`` is not positive.
     """
+    _require_margin(margin)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if swap:
         far = far.minimum(pairwise_distance(positive, negative, p, eps))
@@ -289,7 +321,11 @@ def multi_margin_loss(
 def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
-    """Mean over the last dimension, the classes, of the binary cross entropy of logits; ``weight`` scales the terms of each class."""
+    """Mean over the last dimension, the classes, of the binary cross entropy of logits; ``weight`` scales the terms of each class.
+
+    Raises ShapeError if the shapes differ.
+    """
+    _same_shape("multilabel_soft_margin_loss", input, target)
     losses = target * softplus_plain(-input) + (1.0 - target) * softplus_plain(input)
     if weight is not None:
         losses = losses * weight
@@ -307,6 +343,7 @@ def triplet_margin_with_distance_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`triplet_margin_loss` with a distance of the caller's; `pairwise_distance` if it is None."""
+    _require_margin(margin)
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
@@ -545,6 +582,7 @@ class TripletMarginLoss(_Loss):
     function = staticmethod(triplet_margin_loss)
 
     def __init__(self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, *, reduction: str = "mean"):
+        _require_margin(margin)
         super().__init__(margin=margin, p=p, eps=eps, swap=swap, reduction=reduction)
 
 
@@ -581,6 +619,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         swap: bool = False,
         reduction: str = "mean",
     ):
+        _require_margin(margin)
         super().__init__(distance_function=distance_function, margin=margin, swap=swap, reduction=reduction)
 
 

@@ -255,12 +255,23 @@ class Module(Counted):
         """Iterate over this module and all its descendants. Each module appears once."""
         return (module for _, module in self.named_modules())
 
+    def _under_every_name(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
+        """`named_modules`, but a module that is registered under several names appears under each of them."""
+        if (recording := recorder()) is not None:
+            recording.uses(self)
+        yield prefix, self
+        dot = f"{prefix}." if prefix else ""
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module._under_every_name(dot + name)
+
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
-        """Iterate over (name, module) for the direct submodules."""
-        return ((name, module) for name, module in self._modules.items() if module is not None)
+        """Iterate over (name, module) for the direct submodules. Each module appears once, under its first name."""
+        first = {id(module): name for name, module in reversed(self._modules.items())}
+        return ((name, module) for name, module in self._modules.items() if module is not None and first[id(module)] == name)
 
     def children(self) -> Iterator["Module"]:
-        """Iterate over the direct submodules."""
+        """Iterate over the direct submodules. Each module appears once."""
         return (module for _, module in self.named_children())
 
     def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
@@ -318,9 +329,12 @@ class Module(Counted):
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self, prefix: str = "") -> "OrderedDict[str, Tensor]":
-        """Map dotted names to parameters and persistent buffers. The tensors share the module's memory."""
+        """Map dotted names to parameters and persistent buffers. The tensors share the module's memory.
+
+        A submodule that is registered under several names appears under each of them.
+        """
         state: OrderedDict[str, Tensor] = OrderedDict()
-        for name, module in self.named_modules():
+        for name, module in self._under_every_name():
             dot = prefix + (f"{name}." if name else "")
             for table in ("_parameters", "_buffers"):
                 for key, value in module.__dict__[table].items():
@@ -358,7 +372,7 @@ class Module(Counted):
             faults.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
         extra = {
             prefix + ("." if prefix else "") + EXTRA: module
-            for prefix, module in self.named_modules()
+            for prefix, module in self._under_every_name()
             if module._has_extra_state()
         }
         tensors = {name: value for name, value in own.items() if name not in extra}

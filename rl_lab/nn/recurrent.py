@@ -44,6 +44,19 @@ class _Gated(Module):
             init.uniform_(parameter, -bound, bound, generator)
 
 
+def _with_batch(module: Module, state: Tensor | None, place: int, wanted: tuple[int, ...], single: bool) -> Tensor:
+    """A state with the batch at dimension ``place``, zeros if it is None. A ``single`` sequence has a state without the batch.
+
+    Raises ShapeError if the shape is not ``wanted``.
+    """
+    if state is None:
+        return zeros(wanted)
+    fitting = wanted[:place] + wanted[place + 1 :] if single else wanted
+    if state.shape != fitting:
+        raise ShapeError(f"{type(module).__name__} needs a state of shape {list(fitting)}, got {list(state.shape)}")
+    return state.unsqueeze(place) if single else state
+
+
 def _rnn_step(kind: str, from_x: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     z = from_x + linear(h, weight, bias)
     return z.tanh() if kind == "tanh" else z.relu()
@@ -99,10 +112,7 @@ class _Cell(_Gated):
         wanted = (x.shape[0], self.hidden_size)
         result = []
         for state in states:
-            state = zeros(wanted) if state is None else state if state.dim() == 2 else state.unsqueeze(0)
-            if state.shape != wanted:
-                raise ShapeError(f"{type(self).__name__} needs a state of shape {list(wanted)}, got {list(state.shape)}")
-            result.append(state)
+            result.append(_with_batch(self, state, 0, wanted, input.dim() == 1))
         return linear(x, self.weight_ih, self.bias_ih), result
 
     def extra_repr(self) -> str:
@@ -216,10 +226,7 @@ class _Recurrent(_Gated):
         wanted = (self.num_layers * len(self.directions), n, self.hidden_size)
         first = []
         for state in states:
-            state = zeros(wanted) if state is None else state.unsqueeze(1) if state.dim() == 2 else state
-            if state.shape != wanted:
-                raise ShapeError(f"{type(self).__name__} needs a state of shape {list(wanted)}, got {list(state.shape)}")
-            first.append(state.unbind(0))
+            first.append(_with_batch(self, state, 1, wanted, single).unbind(0))
         last: list[list[Tensor]] = [[] for _ in states]
         for layer in range(self.num_layers):
             outputs = []

@@ -95,7 +95,7 @@ class TransformerEncoderLayer(_Layer):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Masks as in `MultiheadAttention`. ``is_causal`` is a hint that ``src_mask`` is causal, which changes nothing."""
+        """Masks as in `MultiheadAttention`. ``is_causal`` is a hint that ``src_mask`` is causal; StateError without ``src_mask``."""
 
         def attend(x: Tensor) -> Tensor:
             return self.self_attn(

@@ -201,6 +201,14 @@ class State(dict[Any, Any]):
         return dict, (dict(self),)
 
 
+class States(State):
+    """The `State` of an optimizer. A parameter without a state gets an empty one when it is looked up, as in PyTorch."""
+
+    def __missing__(self, parameter: Any) -> Any:
+        self[parameter] = {}
+        return self[parameter]
+
+
 def _halves(rows: list[Row], total: int) -> list[list[Row]]:
     """Split the rows, of ``total`` elements, into two lists with equal numbers of elements. The row in the middle is split, too."""
     first: list[Row] = []
@@ -256,7 +264,7 @@ class Optimizer(Counted):
         if name == "param_groups":
             value = Listed(value, weakref.ref(self))
         elif name == "state":
-            value = State(value, weakref.ref(self))
+            value = States(value, weakref.ref(self))
         object.__setattr__(self, name, value)
         if not name.startswith("_"):
             changes.note(self)
@@ -459,7 +467,7 @@ class Optimizer(Counted):
         for group in self.param_groups:
             settings = {k: v for k, v in group.items() if k != "params"}
             groups.append({**settings, "params": [numbers[p] for p in group["params"]]})
-        return {"state": {numbers[p]: dict(s) for p, s in self.state.items()}, "param_groups": groups}
+        return {"state": {numbers.get(p, p): dict(s) for p, s in self.state.items()}, "param_groups": groups}
 
     @tape.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -482,6 +490,9 @@ class Optimizer(Counted):
             if loaded is None:
                 self.state.pop(parameter, None)
                 changes.note(self)
+                continue
+            if type(self).step is not Optimizer.step:  # a subclass with a step of its own names its state itself
+                self.state[parameter] = copy.deepcopy(dict(loaded))
                 continue
             own = self._state_of(parameter, group)
             for name, value in own.items():
@@ -545,6 +556,8 @@ class Moments(Optimizer):
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
         _require("eps", group["eps"], 0.0)
+        if len(group["betas"]) != 2:
+            raise ValueError(f"betas must be two numbers, got {group['betas']}")
         for i, beta in enumerate(group["betas"]):
             _require(f"betas[{i}]", beta, 0.0, 1.0)
 

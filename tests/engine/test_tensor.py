@@ -84,9 +84,36 @@ def test_detach_in_place():
     y.detach_()
     assert y.is_leaf
     assert not y.requires_grad
-    part = (x * 2)[0]  # PyTorch refuses this call
-    assert part.detach_() is part
-    assert part.is_leaf
+    with pytest.raises(RuntimeError, match=r"use x = x.detach\(\)"):
+        (x * 2)[0].detach_()
+
+
+def test_a_view_of_a_detached_base_stays_on_the_tape():
+    x = rl.ones(3, requires_grad=True)
+    y = x * 1
+    view = y[:2]
+    y.mul_(2)
+    y.detach_()
+    assert view.requires_grad
+    view.sum().backward()
+    assert x.grad is None
+
+
+def test_a_recorded_program_notices_detach_in_place():
+    weight = rl.ones(2, requires_grad=True)
+    x = rl.ones(2, requires_grad=True)
+
+    @rl.compile
+    def step():
+        (weight * x).sum().backward()
+
+    for _ in range(3):
+        step()
+    weight.grad = x.grad = None
+    weight.detach_()
+    step()
+    assert weight.grad is None
+    assert x.grad.tolist() == [1.0, 1.0]
 
 
 def test_only_the_cpu():

@@ -263,7 +263,8 @@ sign_int = _unary("sign_int", "I(x > 0) - I(x < 0)", InInt, OutInt)
 add_int = _binary("add_int", "a + b", InInt, OutInt)
 sub_int = _binary("sub_int", "a - b", InInt, OutInt)
 mul_int = _binary("mul_int", "a * b", InInt, OutInt)
-power_int = _binary("power_int", "a ** b", InInt, OutInt)
+# a negative power of an integer is a fraction, which rounds towards 0; 0 has none, and gives 0
+power_int = _binary("power_int", "a ** b if b >= 0 else a ** (-b % 2) if abs(a) == 1 else I(0)", InInt, OutInt)
 maximum_int = _binary("maximum_int", "max(a, b)", InInt, OutInt)
 minimum_int = _binary("minimum_int", "min(a, b)", InInt, OutInt)
 # Python's floor division and remainder. The caller refuses a divisor of 0 before the launch.

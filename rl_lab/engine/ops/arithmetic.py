@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import TypeGuard, overload
 
 import numpy as np
 
 from rl_lab.engine.dtype import bool_, float32, int64, uint8
-from rl_lab.engine.errors import DtypeError
+from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.kernels.reduction import sum_of_products
 from rl_lab.engine.launch import launch
@@ -26,6 +26,7 @@ from rl_lab.engine.ops.operands import (
     flat_rule,
     operand,
     promote,
+    require_number,
     unary,
     zero_gradient,
 )
@@ -63,14 +64,23 @@ def _sub_rule(g: Tensor, node: Node) -> Gradients:
     return fit(g, a) if node.wants(0) else None, fit(-g, b) if node.wants(1) else None
 
 
+def _is_bool(x: Operand) -> bool:
+    """Whether an operand is a bool, or a tensor or an array of bools."""
+    if isinstance(x, Tensor):
+        return x.dtype is bool_
+    return isinstance(x, (bool, np.bool_)) or (isinstance(x, np.ndarray) and x.dtype == np.bool_)
+
+
 def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
-    """input - alpha * other. Raises DtypeError for two bool tensors."""
+    """input - alpha * other. Raises DtypeError if an operand is a bool."""
+    factor = other
     if alpha != 1:
         other = other * alpha
     a, b = promote(input, other)
+    usual = a is input and b is factor and a.dtype is not bool_
+    if not usual and (_is_bool(input) or _is_bool(factor)):
+        raise DtypeError("subtraction takes no bools: use ~x or x.logical_not() for 1 - x, or x.float() to calculate with x")
     if a.dtype is not float32:
-        if a.dtype is bool_:
-            raise DtypeError("subtraction of two bool tensors is not supported: use logical_xor or ~")
         return binary(elementwise_kernels.sub_int, a, b, int64)
     return attach(binary(elementwise_kernels.sub, a, b), _sub_rule, (a, b), (), (a.sizes, b.sizes))
 
@@ -618,11 +628,20 @@ def _sides(a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
     return promote(a, b)
 
 
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor: ...
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor | tuple[Tensor, ...]:
     """``input`` where the condition holds, ``other`` elsewhere. All three broadcast.
 
-    Raises DtypeError if the condition is not a bool tensor.
+    With the condition alone, the places where it is not zero, as `nonzero` with ``as_tuple``. Raises DtypeError if the condition of a
+    choice is not a bool tensor, TypeError if only one side is given.
     """
+    if input is None or other is None:
+        if input is not other:
+            raise TypeError("where takes the condition alone, or the condition with both input and other: give both or neither")
+        return condition.nonzero(as_tuple=True)
     if condition.dtype is not bool_:
         raise DtypeError(f"where takes a bool condition, got {condition.dtype.name}: compare it first, as in condition != 0")
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
@@ -661,14 +680,29 @@ def _prelu_slope_rule(gg: Tensor, node: Node) -> Gradients:
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """input above 0, weight * input below (He et al. 2015). ``weight`` broadcasts."""
+    """input above 0, weight * input below (He et al. 2015). ``weight`` has one element, or one per channel (dimension 1).
+
+    Raises ShapeError for a weight of another size or of more than one dimension.
+    """
+    channels = input.sizes[1] if input.dim() > 1 else 1
+    if weight.dim() > 1 or weight.numel() not in (1, channels):
+        raise ShapeError(
+            f"prelu takes a weight of 1 element, or of {channels} for the channels of an input of shape {list(input.sizes)}, "
+            f"got a weight of shape {list(weight.sizes)}"
+        )
+    if weight.dim() and input.dim() != 2:
+        weight = weight.reshape(-1, *[1] * (input.dim() - 2)) if input.dim() > 1 else weight.reshape((1,) * input.dim())
     with no_grad():
         out = where(gt(input, 0.0), input, weight * input)
     return attach(out, _prelu_rule, (input, weight), (input, weight))
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
-    """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true."""
+    """input, but ``value`` where the bool tensor ``mask``, which broadcasts, is true.
+
+    Raises ShapeError if ``value`` is a tensor with dimensions.
+    """
+    require_number("masked_fill", value)
     if input.dtype is bool_ and not isinstance(value, Tensor):
         value = bool(value)
     return where(mask, value if input.dtype is uint8 and _is_byte(value) else operand(value, input), input)

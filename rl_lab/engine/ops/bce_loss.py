@@ -40,9 +40,10 @@ def _bce_rule(g: Tensor, node: Node) -> Gradients:
 def bce(x: Tensor, target: Tensor) -> Tensor:
     """-target log(x) - (1 - target) log(1 - x), where each logarithm is at least -100.
 
-    Raises ValueError if an element of x is not in [0, 1].
+    Raises ValueError if an element of x or of the target is not in [0, 1].
     """
     check_probabilities(x)
+    check_probabilities(target)
     return attach(binary(elementwise_kernels.bce, x, target), _bce_rule, (x, target), (x, target))
 
 

@@ -613,12 +613,24 @@ def searchsorted(
     """The positions at which to insert the numbers of ``input`` into the sorted last dimension so that it remains sorted.
 
     The position is before equal elements, or behind them with ``right`` or ``side`` "right". ``sorter`` is the `argsort` of an unsorted
-    sequence. ``out_int32`` is accepted: the result is int64.
+    sequence. ``out_int32`` is accepted: the result is int64. The sequence is a vector, or its shape differs from that of ``input`` in the
+    last dimension only. Raises ShapeError for other shapes, ValueError for another ``side`` or one that contradicts ``right``.
     """
+    if side not in (None, "left", "right") or (right and side == "left"):
+        raise ValueError(f"side must be 'right', or 'left' with right=False, got side={side!r} and right={right}")
     if sorter is not None:
+        if sorter.sizes != sorted_sequence.sizes:
+            raise ShapeError(
+                f"searchsorted: the sorter must have the sequence's shape {list(sorted_sequence.sizes)}, got {list(sorter.sizes)}"
+            )
         sorted_sequence = sorted_sequence.gather(-1, sorter)
     after = right or side == "right"
     values = input if isinstance(input, Tensor) else operand(input, sorted_sequence)
+    if sorted_sequence.dim() != 1 and (not values.sizes or sorted_sequence.sizes[:-1] != values.sizes[:-1]):
+        raise ShapeError(
+            "searchsorted takes a vector, or a sequence whose shape differs from that of the input in the last dimension only, got "
+            f"shapes {list(sorted_sequence.sizes)} and {list(values.sizes)}"
+        )
     given = values if values.sizes else reshape(values, (1,))
     edges = unsqueeze(sorted_sequence, -2)
     with tape.no_grad():
@@ -630,7 +642,12 @@ def searchsorted(
 
 
 def bucketize(input: Operand, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
-    """The index of the interval between ``boundaries``, a sorted vector, that holds each number. See `searchsorted`."""
+    """The index of the interval between ``boundaries``, a sorted vector, that holds each number. See `searchsorted`.
+
+    Raises ShapeError if ``boundaries`` is not a vector.
+    """
+    if boundaries.dim() != 1:
+        raise ShapeError(f"bucketize: boundaries must be a vector, got shape {list(boundaries.sizes)}")
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from rl_lab.engine.dtype import bool_, float32, int64
-from rl_lab.engine.errors import StateError
+from rl_lab.engine.errors import DtypeError, StateError
 from rl_lab.engine.kernels import elementwise as elementwise_kernels
 from rl_lab.engine.launch import launch
 from rl_lab.engine.number import real
@@ -62,8 +62,11 @@ class Unary:
         if input.dtype is not float32:
             if self.integer is not None and input.dtype is int64:
                 return elementwise(self.integer, (input,), int64)
-            if input.dtype is bool_ and self.of_bool is not None:
-                return convert(input, self.of_bool)
+            if input.dtype is bool_:
+                if self.kernel is elementwise_kernels.neg:
+                    raise DtypeError("-x takes no bool tensor: use ~x or x.logical_not(), or x.float() to calculate with x")
+                if self.of_bool is not None:
+                    return convert(input, self.of_bool)
             input = input.to(float32)
         y = unary(self.kernel, input)
         if modes.grad and needs_gradient(input):

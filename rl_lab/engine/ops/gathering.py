@@ -45,7 +45,7 @@ class IndexStatus:
         """Raise the error that a kernel reported.
 
         Raises IndexError for an index outside its axis, NumericalError for weights that cannot be drawn from, ValueError for a number
-        that is not a probability or not a standard deviation.
+        that is not a probability, a standard deviation or a rate.
         """
         if self.words[0]:
             flag, index, size = (int(word) for word in self.words)
@@ -61,7 +61,7 @@ class IndexStatus:
             if flag == NOT_POSITIVE:
                 raise StateError(f"linalg.cholesky: matrix {index} is not positive definite")
             if flag == BAD_DEVIATION:
-                raise ValueError("a standard deviation is negative or NaN")
+                raise ValueError("a standard deviation or a rate is negative or NaN")
             if flag == NOT_FINITE:
                 raise finite.error(size, index)
             raise IndexError(f"index {index} is out of bounds for a dimension of size {size}")

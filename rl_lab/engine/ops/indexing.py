@@ -30,7 +30,7 @@ from rl_lab.engine.ops.gathering import (
 from rl_lab.engine.ops.in_place import write_in_place
 from rl_lab.engine.ops.layout import basic, clone, copy_, dense, narrow, pick, view_as_shape, without_dim
 from rl_lab.engine.ops.layout import cat as concatenate
-from rl_lab.engine.ops.operands import broadcast_shape, check_range, copy_into, normal_dim, operand, whole
+from rl_lab.engine.ops.operands import broadcast_shape, check_range, copy_into, normal_dim, operand, require_number, whole
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned, placed
 from rl_lab.engine.types import Data, Gradients, Index, Operand
@@ -417,7 +417,11 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Tensor | tuple[Tensor, 
 
 @numpy_names
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor:
-    """A copy of input with one value at the positions ``index`` along ``dim``. Raises IndexError if an index is out of bounds."""
+    """A copy of input with one value at the positions ``index`` along ``dim``. Raises IndexError if an index is out of bounds.
+
+    Raises ShapeError if ``value`` is a tensor with dimensions.
+    """
+    require_number("index_fill", value)
     dim = normal_dim(dim, input.dim())
     check_index(index, "index_fill")
     along = tuple([-1 if d == dim else 1 for d in range(input.dim())])

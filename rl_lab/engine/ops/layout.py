@@ -336,9 +336,14 @@ def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The dimensions from ``start_dim`` to ``end_dim``, included, as one: a view if the strides allow it, else a copy."""
+    """The dimensions from ``start_dim`` to ``end_dim``, included, as one: a view if the strides allow it, else a copy.
+
+    Raises ShapeError if ``start_dim`` comes after ``end_dim``.
+    """
     start = normal_dim(start_dim, input.dim())
     end = normal_dim(end_dim, input.dim())
+    if start > end:
+        raise ShapeError(f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim}: exchange them")
     if not input.sizes:
         return reshape(input, (1,))
     if start == end:

@@ -481,6 +481,10 @@ def norm(A: Tensor, ord: float | str | None = None, dim: int | tuple[int, ...] |
         return plain_norm(A, 2, dim, keepdim)
     dims = tuple(range(len(A.sizes))) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
     if len(dims) == 1:
+        if isinstance(ord, str):
+            raise ValueError(
+                f"linalg.norm takes a number as the order of a vector norm, got {ord!r}: give two dimensions or a matrix"
+            )
         return plain_norm(A, float(ord), dims[0], keepdim)
     if len(dims) != 2:
         raise ShapeError(f"linalg.norm takes one or two dimensions with ord={ord!r}, got {list(dims)}")

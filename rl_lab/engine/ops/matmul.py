@@ -277,6 +277,10 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices (b, n, k) and (b, k, m). Raises ShapeError for other tensors."""
+    if input.sizes[:1] != mat2.sizes[:1]:
+        raise ShapeError(
+            f"bmm takes two batches of one size, got shapes {list(input.sizes)} and {list(mat2.sizes)}: matmul() broadcasts"
+        )
     return _of_ranks("bmm", input, 3, mat2, 3)
 
 
@@ -291,7 +295,11 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
-    """The matrix (n, m) of the products of all pairs of elements of two vectors (n,) and (m,)."""
+    """The matrix (n, m) of the products of all pairs of elements of two vectors (n,) and (m,). Raises ShapeError for other tensors."""
+    if input.dim() != 1 or vec2.dim() != 1:
+        raise ShapeError(
+            f"outer takes two vectors, got shapes {list(input.sizes)} and {list(vec2.sizes)}: flatten() them first"
+        )
     return input.unsqueeze(1) * vec2.unsqueeze(0)
 
 
@@ -323,7 +331,11 @@ def tensordot(a: Tensor, b: Tensor, dims: int | Sequence[int | Sequence[int]] = 
 
 
 def _plus(input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
-    """beta * input + alpha * product."""
+    """beta * input + alpha * product. Raises ShapeError unless the input broadcasts to the shape of the product."""
+    if broadcast_shape(input.sizes, product.sizes) != product.sizes:
+        raise ShapeError(
+            f"the input must broadcast to the shape {list(product.sizes)} of the product, got an input of shape {list(input.sizes)}"
+        )
     if product.dtype is int64 or input.dtype is uint8:  # as in PyTorch, which rounds the factors of integers to zero
         beta, alpha = int(beta), int(alpha)
     product = product if alpha == 1 else product * alpha
@@ -410,6 +422,10 @@ def einsum(equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
     left to right, each pair as one batch of matrix products.
     Raises ValueError for a malformed equation, ShapeError if the operands do not fit it.
     """
+    if not isinstance(equation, str):
+        raise TypeError(
+            f"einsum takes the equation as text first, such as 'ij,jk->ik', got {type(equation).__name__}: write lists of labels as text"
+        )
     given: Sequence[Tensor] = operands  # type: ignore[assignment]
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         given = operands[0]

@@ -49,7 +49,7 @@ from rl_lab.engine.ops.creation import FloatTensor, LegacyType, empty, full, one
 from rl_lab.engine.ops.elementwise import Unary
 from rl_lab.engine.ops.in_place import add_directly, write_directly, write_in_place
 from rl_lab.engine.ops.layout import copy_, permute, transpose
-from rl_lab.engine.ops.operands import check_range, clear, constant, operand
+from rl_lab.engine.ops.operands import check_range, clear, constant, operand, require_number
 from rl_lab.engine.tape import modes
 from rl_lab.engine.tensor import Tensor
 from rl_lab.engine.types import Data, Operand, Scalar, Sizes
@@ -159,6 +159,7 @@ OTHER_NAMES = {
 OPERATORS = {
     "__abs__": "absolute",
     "__neg__": "neg",
+    "__pos__": "positive",
     "__invert__": "bitwise_not",
     "__matmul__": "matmul",
     "__lt__": "lt",
@@ -531,7 +532,8 @@ class ElementwiseMethods(Tensor):
         return self.clamp_(max=max)
 
     def fill_(self, value: Operand) -> Tensor:
-        """Set every element to ``value``. Raises OverflowError if a number does not fit into uint8."""
+        """Set every element to ``value``. Raises OverflowError if a number does not fit into uint8, ShapeError if it has dimensions."""
+        require_number("fill_", value)
         if self.dtype is uint8 and not isinstance(value, Tensor):
             check_range(value, uint8)  # type: ignore[arg-type]
         return copy_(self, operand(value, self), overlap=True)

@@ -16,6 +16,12 @@ from rl_lab.engine.types import Gradients
 REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
 
 
+def refuse_old_reduction(size_average: object, reduce: object) -> None:
+    """Raise TypeError if one of PyTorch's old names of ``reduction`` is given."""
+    if size_average is not None or reduce is not None:
+        raise TypeError("size_average and reduce must be None: give reduction='none', 'mean' or 'sum' instead")
+
+
 def _loss(x: Tensor, target: Tensor, weight: Tensor, numbers: tuple[int, ...], shape: Shape) -> Tensor:
     with tape.no_grad():
         source = x.contiguous()
@@ -53,16 +59,18 @@ def nll_loss(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
-    size_average: bool | None = None,
+    size_average: None = None,
     ignore_index: int = -100,
-    reduce: bool | None = None,
+    reduce: None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """-input[i, target[i]] * weight[target[i]] for log-probabilities (n, classes, ...), int64 classes (n, ...), weights (classes,).
 
     ``reduction`` "none" returns the losses, "sum" their sum, "mean" their mean by weight. Targets equal to ``ignore_index`` do not
-    count. Raises IndexError for another target outside the classes, DtypeError, ShapeError or ValueError for unsuitable arguments.
+    count. Raises IndexError for another target outside the classes, DtypeError, ShapeError or ValueError for unsuitable arguments,
+    TypeError if ``size_average`` or ``reduce`` is not None.
     """
+    refuse_old_reduction(size_average, reduce)
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
     if target.dtype is not int64:

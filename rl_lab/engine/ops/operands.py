@@ -58,6 +58,14 @@ def operand(value: Operand, other: Tensor) -> Tensor:
     raise TypeError(f"an operand must be a tensor, a number or a NumPy array, not {type(value).__name__}")
 
 
+def require_number(name: str, value: Operand) -> None:
+    """Raise ShapeError if the value of a fill is a tensor with dimensions."""
+    if isinstance(value, Tensor) and value.sizes:
+        raise ShapeError(
+            f"{name} takes a number or a tensor without dimensions, got shape {list(value.sizes)}: use where() or copy_()"
+        )
+
+
 def refuse_recording() -> None:
     """End a recording in which an array becomes a tensor: a program would keep the array's present values as constants."""
     if (recording := recorder()) is not None:

@@ -46,13 +46,20 @@ def tile(input: Tensor, *sizes: Sizes, dims: Sizes | None = None) -> Tensor:
 
 @numpy_names
 def repeat_interleave(
-    input: Tensor, repeats: int | Tensor, dim: int | None = None, *, output_size: int | None = None
+    input: Tensor, repeats: int | Tensor | None = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
     """Each element ``repeats`` times in a row along ``dim``, or in the flattened tensor. A tensor gives a number for each element.
 
+    A single tensor is the vector ``repeats`` of the positions 0, 1, ..., which are the input then.
     The values of a tensor are read, which ends a recording: the shape depends on them. ``output_size`` has no effect.
     Raises ShapeError if the tensor does not have one number per element, or if a number is negative.
     """
+    if repeats is None:
+        if input.dim() != 1:
+            raise ShapeError(
+                f"repeat_interleave of one tensor takes a vector, got shape {list(input.sizes)}: give input and repeats"
+            )
+        input, repeats = arange(input.sizes[0]), input
     if dim is None:
         input = reshape(input, -1)
     dim = 0 if dim is None else normal_dim(dim, input.dim())
@@ -107,8 +114,11 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     return permute(input, [order[d] if d in order else next(rest) for d in range(input.dim())])
 
 
-def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
-    """`expand` to a shape."""
+def broadcast_to(input: Tensor, size: Sequence[int], *more: int) -> Tensor:
+    """`expand` to a shape. Raises TypeError if the sizes are not one tuple or list."""
+    if isinstance(size, INTEGERS):
+        sizes = (size, *more)
+        raise TypeError(f"broadcast_to takes the sizes as one tuple: write broadcast_to({sizes}) or expand{sizes}")
     return expand(input, size)
 
 
@@ -185,8 +195,10 @@ def unfold(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
 def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
     """The differences of neighbours along ``dim``, taken n times, after joining ``prepend`` and ``append`` to the ends.
 
-    The difference of bools is `logical_xor`.
+    The difference of bools is `logical_xor`. Raises ValueError if n is negative.
     """
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative, got {n}")
     if not n:
         return clone(input)
     if prepend is not None or append is not None:
@@ -269,7 +281,8 @@ def tensor_split(
     indices: Sequence[int] | None = None,
     sections: int | None = None,
 ) -> tuple[Tensor, ...]:
-    """Views of consecutive parts along ``dim``: so many of nearly equal size, or cut before the positions given.
+    """Views of consecutive parts along ``dim``: so many of nearly equal size, or cut before the positions given,
+    as by slices: a part whose end is not behind its begin is empty.
 
     ``indices_or_sections`` is the number of parts or the positions; ``sections`` and ``indices`` are names for each of the two.
     """
@@ -281,5 +294,5 @@ def tensor_split(
         raise TypeError("tensor_split needs a number of parts or the positions of the cuts: give indices_or_sections")
     if isinstance(cuts, INTEGERS):
         return split(input, [int(size // cuts + (k < size % cuts)) for k in range(cuts)], dim)
-    edges = [0, *[min(e, size) for e in cuts], size]
-    return split(input, [max(high - low, 0) for low, high in zip(edges, edges[1:], strict=False)], dim)
+    ranges = [slice(*ends).indices(size) for ends in zip([0, *cuts], [*cuts, None], strict=True)]
+    return tuple([narrow(input, dim, low, max(high - low, 0)) for low, high, _ in ranges])

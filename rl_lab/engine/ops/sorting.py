@@ -1,5 +1,6 @@
 """Order along a dimension. Values are gathered at their sorted positions, so the gradient is that of `gather`."""
 
+import math
 from typing import overload
 
 from rl_lab.engine import tape
@@ -78,8 +79,10 @@ def median(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremes:
     """The lower median of all elements, or (values, indices) of the medians along ``dim``. NaN if one element is NaN.
 
-    Raises IndexError if there are no elements.
+    The median of all elements of an empty float32 tensor is NaN. Raises IndexError if there are no elements otherwise.
     """
+    if dim is None and input.dtype is float32 and not input.numel():
+        return full((), math.nan)
     if dim is None:  # elements equal to the median share the gradient, as in max() of all elements
         with tape.no_grad():
             value = median(input.reshape(-1), 0)[0]
@@ -112,7 +115,7 @@ def nanmedian(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
 @numpy_names
 def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremes:
     """`median` of the elements that are not NaN; NaN if all are NaN."""
-    if input.dtype is not float32:
+    if input.dtype is not float32 or (dim is None and not input.numel()):
         return median(input, dim, keepdim)
     if dim is None:
         with tape.no_grad():
