@@ -26,7 +26,7 @@ NOT_ALWAYS_INSTALLED = re.compile("LunarLander|BipedalWalker|Hopper|Walker2d|Hal
 """Environments of Box2D and MuJoCo."""
 
 
-FEW = ("ars", "es", "cmaes")
+FEW = ("ars", "es", "cmaes", "drqn")
 """Agents with presets for some environments of the table."""
 OFFLINE = ("bc", "iql")
 """Agents whose settings depend on a dataset that the user has, so they have no presets."""
