@@ -345,3 +345,25 @@ def test_refused_forms(name):
     error, message, call = FORMS[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("shape", [(100_000, 2), (300_001, 3), (2, 50_000, 2)])
+def test_sums_of_many_rows_are_accurate(shape):
+    x = rl.rand(shape, generator=rl.Generator().manual_seed(0))
+    wide = x.numpy().astype(np.float64)
+    for found, expected in (
+        (x.sum(-2), wide.sum(-2)),
+        (x.mean(-2), wide.mean(-2)),
+        (x.logsumexp(-2), np.log(np.exp(wide).sum(-2))),
+    ):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=5e-7)
+    weight = rl.ones(shape[-1], requires_grad=True)
+    (x * weight).sum().backward()
+    np.testing.assert_allclose(weight.grad.numpy(), wide.reshape(-1, shape[-1]).sum(0), rtol=5e-7)
+
+
+def test_the_fused_gradient_has_the_bits_of_a_sum_of_many_rows():
+    x, g = (rl.rand((1000, 5), generator=rl.Generator().manual_seed(seed)) for seed in (0, 1))
+    weight = rl.ones(5, requires_grad=True)
+    (x * weight).backward(g)
+    assert weight.grad.tolist() == (g * x).sum(0).tolist()

@@ -22,6 +22,7 @@ from rl_lab.native.primitive import (
 
 F = np.float32
 LANES = 16
+ROWS = 256  # sums along a middle axis: float32 within so many rows, float64 from one such block to the next
 
 
 @part
@@ -60,19 +61,37 @@ def row_sum(x, start, r):
 
 @primitive
 def sum_over(out: Out, x: In, n: Int, r: Int, m: Int, divisor: Real):
-    """out = the sum over the middle axis, divided by ``divisor`` (1 for a sum, r for a mean)."""
+    """out = the sum over the middle axis, divided by ``divisor`` (1 for a sum, r for a mean).
+
+    The order of the additions depends on r and m alone. Blocks of ``ROWS`` rows keep the sum of many rows accurate.
+    """
     d = F(divisor)
     if m == 1:
         for i in range(n):
             out[i] = row_sum(x, i * r, r) / d
         return
+    totals = np.empty(m if r > ROWS else 0, np.float64)
     for i in range(n):
         for j in range(m):
             out[i * m + j] = F(0)
-        for k in range(r):
+        for k in range(min(r, ROWS)):
             p = (i * r + k) * m
             for j in range(m):
                 out[i * m + j] += x[p + j]
+        if r > ROWS:
+            for j in range(m):
+                totals[j] = out[i * m + j]
+            for first in range(ROWS, r, ROWS):
+                for j in range(m):
+                    out[i * m + j] = F(0)
+                for k in range(first, min(first + ROWS, r)):
+                    p = (i * r + k) * m
+                    for j in range(m):
+                        out[i * m + j] += x[p + j]
+                for j in range(m):
+                    totals[j] += out[i * m + j]
+            for j in range(m):
+                out[i * m + j] = F(totals[j])
         if d != F(1):
             for j in range(m):
                 out[i * m + j] /= d
@@ -83,9 +102,23 @@ def sum_of_products(out: Out, x: In, y: In, r: Int, m: Int):
     """out = the sum over the rows of x * y, both (r, m). The bits are those of the product, rounded, and then `sum_over`."""
     for j in range(m):
         out[j] = F(0)
-    for k in range(0, r * m, m):
+    for k in range(0, min(r, ROWS) * m, m):
         for j in range(m):
             out[j] += x[k + j] * y[k + j]
+    if r > ROWS:
+        totals = np.empty(m, np.float64)
+        for j in range(m):
+            totals[j] = out[j]
+        for first in range(ROWS, r, ROWS):
+            for j in range(m):
+                out[j] = F(0)
+            for k in range(first * m, min(first + ROWS, r) * m, m):
+                for j in range(m):
+                    out[j] += x[k + j] * y[k + j]
+            for j in range(m):
+                totals[j] += out[j]
+        for j in range(m):
+            out[j] = F(totals[j])
 
 
 @primitive
@@ -397,10 +430,13 @@ def logsumexp_over(out: Out, x: In, n: Int, r: Int, m: Int):
             p = i * r * m + j
             best = _largest(x, p, r, m) if r > 0 else F(-np.inf)
             shift = F(0) if abs(best) == F(np.inf) else best
-            total = F(0)
-            for k in range(r):
-                total += exp32(x[p + k * m] - shift)
-            out[i * m + j] = log64(total) + shift
+            total = 0.0
+            for first in range(0, r, ROWS):
+                part_of_total = F(0)
+                for k in range(first, min(first + ROWS, r)):
+                    part_of_total += exp32(x[p + k * m] - shift)
+                total += part_of_total
+            out[i * m + j] = log64(F(total)) + shift
 
 
 @primitive
