@@ -167,10 +167,13 @@ def split(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, (Tensor, np.ndarray)):
         kind = "tensor" if isinstance(value, Tensor) else "array"
         array = value.detach().numpy() if isinstance(value, Tensor) else value
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers")
+        if array.dtype.str[1:] not in _DTYPES:
+            raise TypeError(
+                f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers of at most 64 bits"
+            )
         key = name or "value"
-        arrays[key] = np.array(array, order="C")  # np.ascontiguousarray would turn a 0-d array into a vector
+        # np.ascontiguousarray would turn a 0-d array into a vector; a loaded array has the byte order of the machine
+        arrays[key] = np.array(array, array.dtype.newbyteorder("="), order="C")
         return {kind: key}
     if isinstance(value, dict):
         return {"dict": [[_key(k), split(v, f"{name}/{k}" if name else str(k), arrays)] for k, v in value.items()]}

@@ -193,3 +193,13 @@ def test_a_device_that_is_not_there_is_refused(tmp_path):
     rl.save(rl.ones(2), tmp_path / "file")
     with pytest.raises(DeviceError, match="cpu"):
         rl.load(tmp_path / "file", map_location="cuda")
+
+
+def test_arrays_of_another_byte_order(tmp_path):
+    given = {"x": np.arange(3, dtype=">f4"), "i": np.array(7, ">i8")}
+    rl.save(given, tmp_path / "x")
+    found = rl.load(tmp_path / "x")
+    assert found["x"].tolist() == [0, 1, 2]
+    assert found["i"] == 7
+    with pytest.raises(TypeError, match=r"y of dtype .* cannot be saved"):
+        rl.save({"y": np.zeros(2, np.longdouble)}, tmp_path / "y")
