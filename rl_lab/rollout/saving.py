@@ -31,6 +31,7 @@ from gymnasium.error import AlreadyPendingCallError
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
+from rl_lab.rollout.adapter import Innermost
 from rl_lab.serialization import generator_state, set_generator_state
 
 DEPTH = 40
@@ -69,7 +70,7 @@ def environment_state(env: gym.Env) -> dict[str, Any] | None:
     """Return the state of an environment and its wrappers as nested plain values and arrays; None if it cannot be saved."""
     try:
         return _Writer().value(env, 0)
-    except (Unsaved, *FOREIGN_ERRORS):  # get_state or an attribute's own code may raise anything
+    except FOREIGN_ERRORS:  # `Unsaved`, or whatever get_state or an attribute's own code raises
         return None
 
 
@@ -176,6 +177,8 @@ class _Writer:
 
     def value(self, x: Any, depth: int) -> Any:
         """Return the plain value of an object. Raises Unsaved if it cannot be saved."""
+        if isinstance(x, Innermost):
+            return self.value(x.env, depth)
         self.values += 1
         if depth > DEPTH or self.values > MOST_VALUES:
             raise Unsaved("too many values, or nested too deeply")
@@ -312,7 +315,7 @@ def _is_ours(kind: type) -> bool:
 
 def shared_digest(kind: type) -> str | None:
     """Return a digest of the data in the bodies of a class and its bases, which all objects share; None if there are none."""
-    found = {}
+    found: dict[str, Any] = {}
     for part in reversed(kind.__mro__[:-1]):
         if not _is_ours(part):
             own = {key: value for key, value in vars(part).items() if key[:2] != "__" and key not in (*_SKIPPED, "_abc_impl")}
@@ -380,6 +383,9 @@ class _Reader:
         """Return the value that replaces ``now``. Raises one of the exceptions that `set_environment_state` catches for a bad ``node``."""
         if depth > DEPTH:
             raise ValueError("the saved state is nested too deeply")
+        if isinstance(now, Innermost):
+            self.value(now.env, node, depth)
+            return now
         if isinstance(node, str):
             if node != now and any(letter in node for letter in "/\\"):
                 raise ValueError("the saved state holds a path, which is not read from a file")
