@@ -1,5 +1,8 @@
 """Environments, vector environments and calls that deviate from Gymnasium's interface in ways that their users do not notice."""
 
+import re
+import shlex
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,12 +10,16 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+import rl_lab.train
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.ppo import PPO
-from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning
+from rl_lab.engine.errors import EnvironmentFault, EnvironmentWarning, NumericalError
 from rl_lab.experiment import evaluate
+from rl_lab.experiment.analysis import load_runs
+from rl_lab.experiment.datasets import find_dataset
 from rl_lab.experiment.environments import describe_space, rebuild_space
 from rl_lab.experiment.faults import Fault
+from rl_lab.experiment.video import check_video
 from rl_lab.rollout.adapter import said_anew
 from rl_lab.serialization import join, split
 
@@ -268,3 +275,70 @@ def test_pictures_that_were_scaled_are_refused():
             agent.predict(wrong)
         with pytest.raises(ValueError, match="uint8"):
             agent.predict([wrong])
+
+
+@pytest.mark.parametrize("episodes", [2.5, "2", True, 0])
+def test_a_number_of_episodes_that_is_none(episodes):
+    agent = PPO(World, **SHORT)
+    with pytest.raises(Fault, match="episodes must be an integer"):
+        evaluate(agent, episodes=episodes)
+    with pytest.raises(Fault, match=r"seed must be an integer of at least 0, got 1\.5"):
+        evaluate(agent, episodes=1, seed=1.5)
+
+
+def test_an_evaluation_in_vector_environments():
+    agent = PPO("CartPole-v1", **SHORT)
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        envs = gym.make_vec("CartPole-v1", 2, "sync", {"autoreset_mode": mode})
+        assert evaluate(agent, envs, episodes=3).episodes == 3
+        envs.reset()  # they stay open
+
+
+def test_an_agent_without_its_environment_cannot_be_evaluated(tmp_path):
+    PPO(lambda: World(), **SHORT).save(tmp_path / "agent")
+    with pytest.raises(Fault, match="loaded without its environment"):
+        evaluate(PPO.load(tmp_path / "agent"), episodes=1)
+
+
+def test_observations_that_are_too_large_are_named():
+    class Large(World):
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return (observation * np.float32(1e25), *rest)
+
+    agent = PPO(lambda: Large(space=spaces.Box(-np.inf, np.inf, (4,))), normalize_observations=True, **SHORT)
+    with pytest.raises(NumericalError, match=r"observation\[\d\] is -?\S+e\+2[45], too large"):
+        agent.learn(64)
+
+
+def test_a_number_of_random_steps_is_written_as_other_numbers():
+    envs = gym.make_vec("rl_lab/CartPole-v1", 1, autoreset_mode=AutoresetMode.SAME_STEP)
+    assert find_dataset("random:1e2", envs).lengths.sum() == find_dataset("random:100", envs).lengths.sum() >= 100
+    for wrong in ("random:1.5", "random:-1", "random:0", "random:"):
+        with pytest.raises(Fault, match="takes a number"):
+            find_dataset(wrong, envs)
+
+
+def test_an_empty_picture():
+    class Blank(World):
+        metadata = {"render_modes": ["rgb_array"]}
+        render_mode = "rgb_array"
+
+        def render(self):
+            return np.zeros((0, 10, 3), np.uint8)
+
+    with pytest.raises(Fault, match=r"render\(\) must return a picture"):
+        check_video(PPO(Blank, **SHORT).setup)
+
+
+def test_printed_commands_are_quoted_and_a_run_without_settings_is_named(tmp_path, capsys):
+    runs = tmp_path / "ü x runs"
+    words = ["--agent", "ppo", "--env", "CartPole-v1", "--total-timesteps", "64", "--num-steps", "16", "--batch-size", "16"]
+    assert rl_lab.train.main([*words, "--num-envs", "1", "--eval-episodes", "1", "--run-dir", str(runs)]) == 0
+    said = capsys.readouterr()
+    found = re.search("evaluate again: (.*)", said.out + said.err)
+    (run,) = runs.glob("*/ppo/*")
+    assert shlex.split(found[1])[-1] == str(run)
+    (run / "config.toml").write_text("")
+    with pytest.raises(Fault, match="names no agent and env"):
+        load_runs(runs)
