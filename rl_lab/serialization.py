@@ -221,12 +221,15 @@ def _split_tensor(x: Tensor, name: str, arrays: dict[str, np.ndarray], memory: _
 
 def _add(array: np.ndarray, name: str, arrays: dict[str, np.ndarray]) -> str:
     """Add an array under its path, or under a longer name if another entry has this path; return the name."""
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers")
+    if array.dtype.str[1:] not in _DTYPES:
+        raise TypeError(
+            f"{name or 'an array'} of dtype {array.dtype} cannot be saved: convert it to numbers of at most 64 bits"
+        )
     key = name or "value"
     while key in arrays:  # {"a/b": x, "a": {"b": y}}
         key += "+"
-    arrays[key] = np.array(array, order="C")  # np.ascontiguousarray would turn a 0-d array into a vector
+    # np.ascontiguousarray would turn a 0-d array into a vector; a loaded array has the byte order of the machine
+    arrays[key] = np.array(array, array.dtype.newbyteorder("="), order="C")
     return key
 
 

@@ -1,6 +1,7 @@
 """python -m rl_lab.sweep --agent ppo --env CartPole-v1 --seeds 10: train with many seeds and settings, or continue (--resume SWEEP)."""
 
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,9 +42,10 @@ def body(arguments: Sequence[str]) -> int:
         tell(str(statistics))
     if result.failures:
         tell(
-            f"{len(result.failures)} failed: {', '.join(result.failures)}; again: python -m rl_lab.sweep --resume {result.path}"
+            f"{len(result.failures)} failed: {', '.join(result.failures)}; again: "
+            + shlex.join(["python", "-m", "rl_lab.sweep", "--resume", str(result.path)])
         )
-    board = f"tensorboard --logdir {result.path}"
+    board = shlex.join(["tensorboard", "--logdir", str(result.path)])
     if importlib.util.find_spec("tensorboard") is None:
         board = f"pip install tensorboard && {board}"
     tell(f"results: {result.path}   curves: {board}")

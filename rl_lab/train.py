@@ -62,15 +62,15 @@ def body(arguments: Sequence[str]) -> int:
     words = shlex.join(["python", "-m", "rl_lab.train", *arguments])
     result = carry_out(replace(plan, command=words))
     path = result.run.path
-    again = f"python -m rl_lab.evaluate {path}"
+    again = shlex.join(["python", "-m", "rl_lab.evaluate", str(path)])
     if result.evaluation is None:
         tell(
             f"stopped at step {result.timesteps:,}; the agent is saved. Evaluate: {again}   "
-            f"continue: python -m rl_lab.train --resume {path}"
+            f"continue: {shlex.join(['python', '-m', 'rl_lab.train', '--resume', str(path)])}"
         )
         return result.exit_code
     e = result.evaluation
-    board = f"tensorboard --logdir {options.run_dir}"
+    board = shlex.join(["tensorboard", "--logdir", str(options.run_dir)])
     if importlib.util.find_spec("tensorboard") is None:
         board = f"pip install tensorboard && {board}"
     spent = f"; the evaluations during training took {result.selection_steps:,} more" if result.selection_steps else ""

@@ -1,6 +1,7 @@
 """States of Gymnasium environments: what is saved continues bitwise, and what a foreign file holds changes nothing that it should not."""
 
 import copy
+import enum
 import json
 import pickle
 import threading
@@ -192,6 +193,131 @@ def test_environments_in_processes():
     finally:
         for agent in agents:
             agent.envs.close()
+
+
+class Phase(enum.Enum):
+    WAIT = 0
+    GO = 1
+
+
+def play(env, steps):
+    for _ in range(steps):
+        env.step(0)
+
+
+def odd(begin, change, **members):
+    """A class whose attribute ``x`` is ``begin(env)`` after a reset and ``change(env)`` after each step."""
+
+    def reset(self, *, seed=None, options=None):
+        gym.Env.reset(self, seed=seed)
+        self.t = 0
+        self.x = begin(self)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        self.x = change(self)
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+    spaces_ = {"observation_space": spaces.Box(-1, 1, (1,)), "action_space": spaces.Discrete(2)}
+    return type("World", (gym.Env,), {"reset": reset, "step": step, **spaces_, **members})
+
+
+class Word(str):
+    pass
+
+
+def a_method(self):
+    return 1
+
+
+def another_method(self):
+    return 2
+
+
+def counting(env):
+    count = 0
+
+    def inc():
+        nonlocal count
+        count += 1
+        return count
+
+    return inc
+
+
+def counted(env):
+    env.x()
+    return env.x
+
+
+RESTORED = {
+    "enum": odd(lambda env: Phase.WAIT, lambda env: Phase.GO),
+    "enum from none": odd(lambda env: None, lambda env: Phase.GO),
+    "enums": odd(lambda env: [{"a": Phase.WAIT}], lambda env: [{"a": Phase.GO}, Phase.WAIT]),
+    "big-endian": odd(lambda env: np.zeros(2, ">f4"), lambda env: env.x + np.ones(2, ">f4")),
+    "longdouble": odd(lambda env: np.longdouble(0), lambda env: env.x + np.longdouble(1) / 3),
+    "complex": odd(lambda env: np.zeros(2, complex), lambda env: env.x + 1j),
+    "numpy text": odd(lambda env: np.str_("a"), lambda env: np.str_("b")),
+    "same function": odd(lambda env: a_method, lambda env: a_method),
+    "get_state of one player": odd(
+        lambda env: 0, lambda env: env.t, get_state=lambda self, player: 1, set_state=lambda self, qpos, qvel: None
+    ),
+}
+NEW_EPISODES = {
+    "function": odd(lambda env: a_method, lambda env: another_method),
+    "method": odd(lambda env: env.a, lambda env: env.b, a=a_method, b=another_method),
+    "class": odd(lambda env: int, lambda env: float),
+    "in a list": odd(lambda env: [], lambda env: [a_method]),
+    "space": odd(lambda env: spaces.Discrete(3), lambda env: spaces.Discrete(5)),
+    "closure": odd(counting, counted),
+    "text of a class": odd(lambda env: Word("a"), lambda env: Word("b")),
+    "method of a list": odd(lambda env: [].append, lambda env: env.x),
+    "datetime": odd(lambda env: np.datetime64("2020-01-01"), lambda env: env.x + 1),
+    "get_state raises": odd(lambda env: 0, lambda env: 1, get_state=lambda self: 1 / 0, set_state=lambda self, state: None),
+    "set_state raises": odd(lambda env: 0, lambda env: 1, get_state=lambda self: 1, set_state=lambda self, state: 1 / 0),
+}
+
+
+@pytest.mark.parametrize("name", RESTORED)
+def test_an_odd_attribute_is_restored(name):
+    env, twin = RESTORED[name](), RESTORED[name]()
+    env.reset(seed=1)
+    play(env, 3)
+    state = through_a_file(environment_state(env))
+    twin.reset(seed=2)
+    set_environment_state(twin, state)
+    for _ in range(2):
+        assert twin.t == env.t
+        assert type(twin.x) is type(env.x)
+        assert np.array_equal(twin.x, env.x)
+        assert getattr(twin.x, "dtype", None) == getattr(env.x, "dtype", None)
+        play(env, 1)
+        play(twin, 1)
+
+
+@pytest.mark.parametrize("name", NEW_EPISODES)
+def test_an_odd_attribute_is_never_restored_wrongly(name):
+    env, twin = NEW_EPISODES[name](), NEW_EPISODES[name]()
+    env.reset(seed=1)
+    twin.reset(seed=2)
+    play(env, 3)
+    state = environment_state(env)
+    if state is not None:
+        with pytest.raises(ValueError, match=r"."):
+            set_environment_state(twin, through_a_file(state))
+
+
+def test_data_in_the_body_of_a_class():
+    world = odd(lambda env: 0, lambda env: env.board.update({env.t: 1}), board={})
+    env = world()
+    env.reset(seed=1)
+    play(env, 3)
+    state = through_a_file(environment_state(env))
+    set_environment_state(env, state)
+    world.board.clear()  # as in a new process
+    with pytest.raises(ValueError, match="class"):
+        set_environment_state(env, state)
 
 
 class Hidden(gym.Wrapper):

@@ -265,3 +265,13 @@ def test_a_plain_state_has_the_names_of_earlier_versions(tmp_path):
     _, facts = serialization.read_safetensors(tmp_path / "file")
     expected = {"dict": [["net", {"dict": [["w", {"tensor": "net/w"}]]}], ["n", {"list": [{"value": 1}, {"array": "n/1"}]}]]}
     assert (facts["format"], json.loads(facts["structure"])) == ("1", expected)
+
+
+def test_arrays_of_another_byte_order(tmp_path):
+    given = {"x": np.arange(3, dtype=">f4"), "i": np.array(7, ">i8")}
+    rl.save(given, tmp_path / "x")
+    found = rl.load(tmp_path / "x")
+    assert found["x"].tolist() == [0, 1, 2]
+    assert found["i"] == 7
+    with pytest.raises(TypeError, match=r"y of dtype .* cannot be saved"):
+        rl.save({"y": np.zeros(2, np.longdouble)}, tmp_path / "y")

@@ -361,8 +361,10 @@ class Agent:
             except EnvironmentFault:
                 pass  # an array that is flat already
         try:
-            x = np.asarray(observation, self.observation_dtype)
-        except (TypeError, ValueError):
+            given = np.asarray(observation)
+            with np.errstate(all="ignore"):
+                x = given.astype(self.observation_dtype)
+        except (TypeError, ValueError, OverflowError):
             x = None  # type: ignore[assignment]
         if x is None or (x.shape != self.shape and x.shape[1:] != self.shape):
             wanted = (
@@ -370,6 +372,12 @@ class Agent:
             )
             found = f", not {x.shape}" if x is not None and not reason else reason
             raise ShapeError(f"{kind} takes {wanted}, or a batch of them{found}")
+        if self.observation_dtype != np.float32 and not (x == given).all():
+            space = " ".join(str(self.envs.single_observation_space).split())
+            raise ValueError(
+                f"{kind} takes observations of {space}, which cannot hold {given[x != given][0]}: pass them as the environment returns "
+                "them, without scaling"
+            )
         return x, x.shape == self.shape, None
 
     def _masks(self, given: Any, count: int) -> np.ndarray:
@@ -443,7 +451,8 @@ class Agent:
                 rate = (self.timesteps - first) / (time.perf_counter() - begin)
                 latest = metrics.get("charts/episodic_return", latest)
                 shown.update(self.timesteps, rate, latest)
-                if callback is not None and callback(self, metrics) is False:
+                answer = None if callback is None else callback(self, metrics)
+                if isinstance(answer, (bool, np.bool_)) and not answer:
                     break
         return self
 
@@ -655,6 +664,8 @@ def _alternatives(space: Space) -> str:
 def require_finite(metrics: Metrics, timesteps: int) -> None:
     """Raise NumericalError, naming the metric, if one is not finite."""
     for tag, value in metrics.items():
+        if not math.isfinite(value) and tag.startswith("charts/episodic"):
+            raise NumericalError(f"{tag} became {value} at step {timesteps}: correct the reward of the environment")
         if not math.isfinite(value):
             raise NumericalError(f"{tag} became {value} at step {timesteps}: lower learning_rate or max_grad_norm")
 

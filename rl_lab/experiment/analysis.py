@@ -105,6 +105,8 @@ def _settings(file: Path) -> dict[str, Any]:
     check_recorded(config, file)
     own = {name: value for name, value in config.items() if name not in _NOT_SETTINGS}
     own |= config.get("hyperparameters", {})
+    if "agent" not in own or "env" not in own:
+        raise Fault(f"{file} names no agent and env, so it is not that of a run: leave {file.parent} out")
     return {name: _plain(value) for name, value in own.items()}
 
 

@@ -97,10 +97,10 @@ def parse_value(name: str, kind: type, value: object) -> Any:
         parts = [part for part in value.split(",") if part] if isinstance(value, str) else list(value)
         return tuple([parse_value(name, typing.get_args(kind)[0], part) for part in parts])
     if kind in (int, float):
-        number = _number(kind, value)
+        number = number_of(kind, value)
         if number is None:
             what = "an integer" if kind is int else "a number"
-            raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value) or _plain_number(kind, value)}")
+            raise Fault(f"{name} takes {what}, not {_shown(value)}{_plain_digits(value) or _plainnumber_of(kind, value)}")
         return number
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -111,7 +111,7 @@ def parse_value(name: str, kind: type, value: object) -> Any:
     return value
 
 
-def _number(kind: type, value: object) -> int | float | None:
+def number_of(kind: type, value: object) -> int | float | None:
     """The number that a text or value stands for, or None. An integer may be written as 1_000 or 1e3."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
@@ -139,7 +139,7 @@ def _plain_digits(value: object) -> str:
     return f": write {int(number)} or {int(number) // 10**zeros}e{zeros}"
 
 
-def _plain_number(kind: type, value: object) -> str:
+def _plainnumber_of(kind: type, value: object) -> str:
     """The end of a message on a number such as ``1e-3,``, ``0,99`` or ``10%``: how it is written here."""
     if not isinstance(value, str):
         return ""
@@ -150,7 +150,7 @@ def _plain_number(kind: type, value: object) -> str:
     plain = f"{sign}{whole or 0}" + (f".{part}" if part else "") + power
     if percent:
         plain = f"{float(plain) / 100:g}"
-    return f": write {plain}" if _number(kind, plain) is not None else ""
+    return f": write {plain}" if number_of(kind, plain) is not None else ""
 
 
 def _shown(value: object) -> str:

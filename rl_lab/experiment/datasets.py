@@ -29,6 +29,7 @@ from safetensors.numpy import load, save
 import rl_lab as rl
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.agent import Agent
+from rl_lab.experiment.config import number_of
 from rl_lab.experiment.environments import Setup, copy_for_evaluation, make_environments
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.files import LARGEST_CONFIG, read_file
@@ -228,8 +229,8 @@ def find_dataset(description: str, envs: VectorEnv) -> Dataset:
             "give the data to learn from: --dataset FOLDER, which python -m rl_lab.record RUN writes, or --dataset minari:ID"
         )
     if description.startswith(RANDOM):
-        steps = description.removeprefix(RANDOM)
-        if not steps.isdecimal() or not int(steps):
+        steps = number_of(int, description.removeprefix(RANDOM))
+        if steps is None or steps < 1:
             raise Fault(f"--dataset random: takes a number of steps, as in random:1000, got {description!r}")
         return record_random(envs, int(steps))
     if description.startswith(MINARI) or (Path(description) / "data" / "metadata.json").is_file():

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -267,7 +268,9 @@ def make_resuming_plan(path: Path, changes: dict[str, Any], checkpoint: str = LA
     """
     run = Run.open(path)
     if checkpoint == LAST and not run.holds(LAST):
-        raise Fault(f"{path} holds no checkpoint to resume from: start the run again with --config {path / 'config.toml'}")
+        raise Fault(
+            f"{path} holds no checkpoint to resume from: start the run again with --config {shlex.quote(str(path / 'config.toml'))}"
+        )
     run.require(checkpoint)
     for name in changes:
         if name not in (*CHANGEABLE, "render"):

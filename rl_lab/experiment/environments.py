@@ -31,7 +31,7 @@ from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of,
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import SpaceActions, options_of
-from rl_lab.rollout.adapter import SCORE, Adapter, VectorAdapter, described, masks_of, place_of
+from rl_lab.rollout.adapter import SCORE, Adapter, VectorAdapter, checked_inside, described, masks_of, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -215,7 +215,9 @@ def make_one(
         if render_mode is not None:
             arguments["render_mode"] = render_mode
         env = gym.make(found, disable_env_checker=True, **arguments)
-    if setup.wrapper or setup.preprocess:
+    is_wrapped = bool(setup.wrapper or setup.preprocess)
+    env = checked_inside(env, index, is_wrapped, is_foreign=setup.once)
+    if is_wrapped:
         env = gym.wrappers.RecordEpisodeStatistics(env, stats_key=SCORE)  # below all wrappers that change rewards or episodes
     env = preprocessed(wrap(env, setup.wrapper), setup.preprocess, setup.training)
     if not adapted:
@@ -369,15 +371,17 @@ def open_environments(
     Returns the environments and the `Setup` that makes them again, or None for vector environments. Raises Fault if the environments
     cannot be made, or if ``num_envs`` is above 1 for an environment object, of which only one exists.
     """
-    if isinstance(what, VectorEnv):
-        if num_envs not in (None, what.num_envs):
-            raise Fault(f"num_envs is {num_envs}, but the vector environments are {what.num_envs}: leave num_envs out")
+    count = 1 if num_envs is None else num_envs
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
+        raise Fault(f"num_envs must be an integer of at least 1, got {count!r}")
+    is_class = isinstance(what, type) and issubclass(what, VectorEnv)
+    if is_class or isinstance(what, VectorEnv):
         asked = {
             "backend": backend != "auto",
             "vectorization": vectorization != "sync",
             "frame_stack": frame_stack != 1,
             "time_aware": time_aware,
-            "env_kwargs": bool(env_kwargs),
+            "env_kwargs": bool(env_kwargs) and not is_class,
             "wrapper": bool(wrapper),
             "preprocess": bool(preprocess),
             "channels": channels != "auto",
@@ -385,13 +389,12 @@ def open_environments(
         if any(asked.values()):
             names = " and ".join(name for name, is_asked in asked.items() if is_asked)
             raise Fault(f"vector environments are taken as they are, so {names} must be applied before they are made")
-        _require_no_method_masks(what)
-        return what if isinstance(what.single_observation_space, spaces.Box) else VectorAdapter(what), None
-    count = 1 if num_envs is None else num_envs
-    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
-        raise Fault(f"num_envs must be an integer of at least 1, got {count!r}")
-    if isinstance(what, type) and issubclass(what, VectorEnv):
-        return what(num_envs=count, **as_arguments(env_kwargs)), None  # type: ignore[call-arg]
+        given: Any = what
+        envs = given(num_envs=count, **as_arguments(env_kwargs)) if is_class else given
+        if num_envs not in (None, envs.num_envs):
+            raise Fault(f"num_envs is {num_envs}, but the vector environments are {envs.num_envs}: leave num_envs out")
+        _require_no_method_masks(envs)
+        return envs if isinstance(envs.single_observation_space, spaces.Box) else VectorAdapter(envs), None
     single: Any = what
     setup = setup_of(
         single,
@@ -588,11 +591,14 @@ def describe_space(space: gym.Space, or_text: bool = False) -> dict[str, Any]:
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
+        n = space.n if isinstance(space.n, (int, np.integer)) else list(map(int, space.n))
+        return {"kind": "MultiBinary", "shape": list(space.shape), "n": n if isinstance(n, list) else int(n)}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "spaces": [describe_space(part, or_text) for part in space.spaces]}
     if isinstance(space, spaces.Dict):
         return {"kind": "Dict", "spaces": {name: describe_space(part, or_text) for name, part in space.spaces.items()}}
+    if isinstance(space, spaces.OneOf):
+        return {"kind": "OneOf", "spaces": [describe_space(part, or_text) for part in space.spaces]}
     if or_text:
         return {"kind": "Text"}
     raise TypeError(f"a space of kind {type(space).__name__} cannot be saved")
@@ -607,19 +613,24 @@ def rebuild_space(description: dict[str, Any]) -> gym.Space:
 
     kind = description["kind"]
     if kind == "Box":
-        dtype = np.dtype(description["dtype"])
-        return spaces.Box(array("low").astype(dtype), array("high").astype(dtype), dtype=dtype.type)
+        dtype: Any = np.dtype(description["dtype"])  # Gymnasium's types allow a class only, which has no byte order
+        return spaces.Box(array("low").astype(dtype), array("high").astype(dtype), dtype=dtype)
     if kind == "Discrete":
-        return spaces.Discrete(description["n"], start=description["start"])
+        dtype = np.dtype(description["dtype"])
+        other: dict[str, Any] = {} if dtype == np.int64 else {"dtype": dtype}  # Gymnasium before 1.1 has int64 alone
+        return spaces.Discrete(description["n"], start=description["start"], **other)
     if kind == "MultiDiscrete":
         dtype = np.dtype(description["dtype"])
-        return spaces.MultiDiscrete(array("nvec"), dtype=dtype.type, start=array("start"))
+        return spaces.MultiDiscrete(array("nvec").astype(dtype), dtype=dtype, start=array("start").astype(dtype))
     if kind == "MultiBinary":
-        return spaces.MultiBinary(description["shape"])
+        shape = description["shape"]  # older versions wrote no n
+        return spaces.MultiBinary(description.get("n", shape[0] if len(shape) == 1 else shape))
     if kind == "Tuple":
         return spaces.Tuple([rebuild_space(part) for part in description["spaces"]])
     if kind == "Dict":
         return spaces.Dict({name: rebuild_space(part) for name, part in description["spaces"].items()})
+    if kind == "OneOf":
+        return spaces.OneOf([rebuild_space(part) for part in description["spaces"]])
     if kind == "Text":
         return spaces.Text(1)
     raise ValueError(f"unknown kind of space {kind!r}")

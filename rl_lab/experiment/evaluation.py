@@ -11,11 +11,20 @@ from gymnasium.vector import VectorEnv
 import rl_lab as rl
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.agent import Agent
-from rl_lab.experiment.environments import Maker, Setup, copy_for_evaluation, make_environments, setup_of
+from rl_lab.experiment.environments import (
+    AbsentEnvironments,
+    Maker,
+    Setup,
+    copy_for_evaluation,
+    make_environments,
+    open_environments,
+    setup_of,
+)
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.vector import SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import seeded_globals
 from rl_lab.rollout import EPISODE_LIMIT, Stepper, longest_episode
+from rl_lab.rollout.stepper import name_of
 
 MOST_NATIVE = 100
 """Most native environments that play side by side."""
@@ -87,7 +96,7 @@ class Evaluation:
 
 def evaluate(
     agent: Agent,
-    setup: "Setup | str | gym.Env | Maker | None" = None,
+    setup: "Setup | str | gym.Env | Maker | VectorEnv | None" = None,
     episodes: int = 100,
     seed: int | None = None,
     deterministic: bool = True,
@@ -98,7 +107,8 @@ def evaluate(
 ) -> Evaluation:
     """Play episodes with seeds ``seed``, ``seed + 1``, ..., several side by side, in new environments.
 
-    ``setup`` is an id, an environment object, which is copied, a function that makes one, or a `Setup`.
+    ``setup`` is an id, an environment object, which is copied, a function that makes one, a `Setup`, or vector environments, which are
+    reset and stay open.
     By default the environments are made like the agent's, and ``seed`` is `evaluation_seed` of the agent's seed. No episode begins after
     ``most_steps`` environment steps. Every episode that has begun is played to its end and counted: to stop after the first ones that
     end would favour short episodes. Actions are greedy, or sampled as in training if not ``deterministic``. The agent's random streams
@@ -108,12 +118,19 @@ def evaluate(
     Raises Fault if the environments cannot be made or have other spaces than the agent's, EnvironmentFault if one fails.
     """
     if setup is None and agent.setup is None:
-        raise Fault("the agent was made for vector environments, which cannot be made again: pass an id to evaluate in")
-    if episodes < 1:
-        raise Fault(f"episodes must be at least 1, got {episodes}")
-    if seed is not None and seed < 0:
-        raise Fault(f"seed must be at least 0, got {seed}")
+        how = "loaded without its environment" if isinstance(agent.envs, AbsentEnvironments) else "made for vector environments"
+        raise Fault(f"the agent was {how}, which cannot be made again: pass the environment, as in evaluate(agent, env)")
+    for name, number, least in (("episodes", episodes, 1), ("seed", 0 if seed is None else seed, 0)):
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
+            raise Fault(f"{name} must be an integer of at least {least}, got {number!r}")
     seed = evaluation_seed(agent.seed) if seed is None else seed
+    if isinstance(setup, VectorEnv):
+        if render:
+            raise Fault("vector environments cannot be rendered: pass an id, or a function that makes one environment")
+        given, _ = open_environments(setup)
+        _require_spaces(agent, given, name_of(given))
+        with seeded_globals(seed):
+            return play(agent, given, episodes, seed, deterministic=deterministic, most_steps=most_steps, say=say)
     setup = copy_for_evaluation(agent.setup if setup is None else setup_of(setup))  # type: ignore[arg-type]
     if render:
         setup = replace(setup, native=None, render=True)

@@ -81,7 +81,19 @@ def guard_updates(agent: "Agent") -> Guard:
 def not_finite_error(agent: "Agent", name: str) -> NumericalError:
     """The error for a number that is not finite. Where a loss or gradient was noticed first, its cause is looked for and named."""
     cause = next(first_sources(agent), name) if name.startswith("the ") else name
-    return NumericalError(f"{cause} is not finite at step {agent.timesteps}: {HINT}")
+    return NumericalError(f"{cause} is not finite at step {agent.timesteps}: {_too_large(agent, cause) or HINT}")
+
+
+def _too_large(agent: "Agent", name: str) -> str:
+    """The cause if a running mean or variance is not finite: what is normalized is too large for float32. Empty for other numbers."""
+    if "moments" not in name.split("."):
+        return ""
+    if not name.startswith("moments.") or agent.collector is None:
+        return "the rewards or observations are too large for their squares in float32: scale them in the environment"
+    seen = agent.collector.stepper.observations
+    place = np.unravel_index(int(np.abs(seen).argmax()), seen.shape)
+    where = "".join(f"[{i}]" for i in place[1:])
+    return f"observation{where} is {seen[place]:.3g}, too large for its square in float32: scale the observations in the environment"
 
 
 def first_sources(agent: "Agent") -> Iterator[str]:

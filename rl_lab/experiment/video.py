@@ -109,7 +109,7 @@ class _Pictures(gym.Wrapper):
         except FOREIGN_ERRORS as error:
             raise EnvironmentFault(f"its render() failed: {described(error)}") from error
         is_picture = isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.shape[2] == 3
-        if not is_picture or picture.dtype.kind not in "ui":
+        if not is_picture or picture.dtype.kind not in "ui" or not picture.size:
             raise EnvironmentFault(f"render() must return a picture (height, width, 3) of uint8, not {_kind(picture)}")
         self._shape = self._shape or picture.shape
         if picture.shape != self._shape:

@@ -66,7 +66,124 @@ def said_anew() -> Iterator[None]:
         _said.update(before)
 
 
-class Adapter(gym.Wrapper):
+class Checked(gym.Wrapper):
+    """Converts rewards, flags and infos of an environment to one form, and names the environment if it fails.
+
+    Rewards are floats, flags are bools, infos are dicts. Observations are left as they are. ``index`` is the number of this environment
+    among several.
+    """
+
+    def __init__(self, env: gym.Env, index: int = 0):
+        super().__init__(env)
+        self._index = index
+        self._seed: int | None = None
+        self._steps = 0
+        self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode; returns (observation, info). Raises EnvironmentFault if the environment fails or returns something else."""
+        self._seed = self._seed if seed is None else seed
+        self._steps = 0
+        try:
+            result: Any = self.env.reset(seed=seed, options=options)
+        except FOREIGN_ERRORS as error:
+            raise self._failure(error, "reset") from error
+        if isinstance(result, list) and len(result) == 2 and isinstance(result[1], Mapping):
+            result = tuple(result)
+        if not isinstance(result, tuple) or len(result) != 2 or not _may_be_info(result[1]):
+            raise self._fault(_old_reset(result))
+        return result[0], self._info(result[1])
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take a step; returns (observation, reward, terminated, truncated, info).
+
+        Raises EnvironmentFault if the environment fails or returns something else.
+        """
+        self._steps += 1
+        try:
+            result: Any = self.env.step(action)
+        except FOREIGN_ERRORS as error:
+            raise self._failure(error, "step") from error
+        if not isinstance(result, (tuple, list)) or len(result) != 5:
+            raise self._fault(_old_step(result))
+        observation, reward, terminated, truncated, info = result
+        reward = reward if type(reward) is float else self._reward(reward)
+        terminated = terminated if type(terminated) is bool else self._flag(terminated, "terminated")
+        truncated = truncated if type(truncated) is bool else self._flag(truncated, "truncated")
+        info = info if type(info) is dict else self._info(info)
+        return observation, reward, terminated, truncated, info
+
+    def _reward(self, reward: Any) -> float:
+        """Convert a reward to float. Raises EnvironmentFault unless it is one real number."""
+        if isinstance(reward, (int, float, np.number, np.bool_)) and not np.iscomplexobj(reward):
+            return _as_float(reward)
+        if isinstance(reward, np.ndarray) and reward.dtype == object and reward.size == 1:
+            reward = reward.item()
+        if isinstance(reward, (numbers.Real, Decimal)):
+            self._warn(f"step() returns a reward of type {type(reward).__name__}: return a float")
+            return _as_float(reward)
+        found = _array(reward)
+        if found is None or found.size != 1:
+            shape = "" if found is None or not found.shape else f" of shape {found.shape}"
+            raise self._fault(
+                f"step() returned {type(reward).__name__}{shape} as the reward: return one number, such as a float"
+            )
+        self._warn(f"step() returns a reward of shape {found.shape}: return a float")
+        return float(found.ravel()[0])
+
+    def _flag(self, flag: Any, name: str) -> bool:
+        """Convert ``terminated`` or ``truncated`` to bool. Raises EnvironmentFault unless it is one value or None."""
+        if isinstance(flag, np.bool_):
+            return bool(flag)
+        found = _array(flag)
+        if flag is not None and (found is None or found.size != 1):
+            shape = "" if found is None else f" of shape {found.shape}"
+            raise self._fault(f"step() returned {type(flag).__name__}{shape} as {name}: return True or False")
+        self._warn(f"step() returns {type(flag).__name__} as terminated or truncated: return True or False")
+        return False if found is None else bool(found.ravel()[0])
+
+    def _info(self, info: Any) -> dict[str, Any]:
+        """Return an info, {} for None. Raises EnvironmentFault unless it is a dict or another mapping."""
+        if info is None:
+            self._warn("info is None: return a dict, {} if there is nothing to say")
+            return {}
+        if not isinstance(info, Mapping):
+            raise self._fault(f"the info is {type(info).__name__}: return a dict")
+        return dict(info)
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _warn(self, message: str) -> None:
+        if self._index == 0 or multiprocessing.parent_process() is None:  # of several processes only the first one warns
+            warn_once(f"{self._name}: {message}")
+
+    def _fault(self, message: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"environment {self._index} of {self._name} (seed {self._seed}) failed at step {self._steps} of its episode: {message}"
+        )
+
+    def _failure(self, error: BaseException, method: str) -> EnvironmentFault:
+        """Return the fault for an exception that the environment's code raised."""
+        if isinstance(error, EnvironmentFault):
+            return error
+        return self._fault(_signature(error, self.env, method) or described(error))
+
+
+class Innermost(Checked):
+    """Checks an environment below its wrappers, whose own exceptions would hide what the environment returned.
+
+    Leaves out what a user's environment reports under the key of rl_lab's own RecordEpisodeStatistics. Has no state of its own.
+    """
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take a step, see `Checked.step`."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        if SCORE in info:
+            info = {key: value for key, value in info.items() if key != SCORE}
+        return observation, reward, terminated, truncated, info
+
+
+class Adapter(Checked):
     """Converts the results of an environment to one form, and names the environment if it fails.
 
     Observations are new arrays of ``observation_space``, a Box, see `ObservationMapping`; ``raw_observation_space`` is the environment's
@@ -82,11 +199,7 @@ class Adapter(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env, index: int = 0):
-        super().__init__(env)
-        self._index = index
-        self._seed: int | None = None
-        self._steps = 0
-        self._name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        super().__init__(env, index)
         for name in ("observation_space", "action_space"):
             space = getattr(env, name, None)  # an environment may have forgotten to define it
             if not isinstance(space, gym.Space):
@@ -110,7 +223,7 @@ class Adapter(gym.Wrapper):
         self.time_limit = time_limit_of(env)
         """Steps after which a TimeLimit truncates an episode; None without one."""
         self._recorder = recorder_of(env)
-        self._score_key = self._recorder._stats_key if self._recorder else EPISODE
+        self._score_key = self._recorder._stats_key if self._recorder else SCORE
         self._unscored = False  # whether an episode ended without a score: a wrapper ended it, and the game may continue
         self._masked = self.observation_mapping.holds_mask or self._action_masks is not None
         self._is_box = self.observation_mapping.is_identity
@@ -123,23 +236,13 @@ class Adapter(gym.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode; returns (observation, info). Raises EnvironmentFault if the environment fails or returns something else."""
-        self._seed = self._seed if seed is None else seed
-        self._steps = 0
         before = self._streams() if self._unwatched else None
         score = self._score() if self._unscored else None
         self._unscored = False
-        try:
-            result: Any = self.env.reset(seed=seed, options=options)
-        except FOREIGN_ERRORS as error:
-            raise self._failure(error, "reset") from error
+        observation, info = super().reset(seed=seed, options=options)
         if before is not None:
             self._watch(before)
-        if not isinstance(result, tuple) or len(result) != 2 or not _may_be_info(result[1]):
-            returned = f"{len(result)} values" if isinstance(result, tuple) else f"only a {type(result).__name__}"
-            raise self._fault(
-                f"reset() returned {returned}, as before gym 0.26: return a pair (observation, info), where info is a dict"
-            )
-        seen, told = self._observed(result[0], self._info(result[1]))
+        seen, told = self._observed(observation, info)
         if score is not None and self._recorder is not None and not self._recorder.episode_lengths:
             told[EPISODE] = score  # the reset began a new game, so the last one is over
         return seen, told
@@ -149,27 +252,17 @@ class Adapter(gym.Wrapper):
 
         Raises EnvironmentFault if the environment fails or returns something else.
         """
-        self._steps += 1
         before = self._streams() if self._unwatched else None
-        try:
-            result: Any = self.env.step(action)
-        except FOREIGN_ERRORS as error:
-            raise self._failure(error, "step") from error
+        observation, reward, terminated, truncated, info = super().step(action)
         if before is not None:
             self._watch(before)
-        if not isinstance(result, (tuple, list)) or len(result) != 5:
-            raise self._fault(_old_step(len(result) if isinstance(result, (tuple, list)) else 1))
-        observation, reward, terminated, truncated, info = result
-        reward = reward if type(reward) is float else self._reward(reward)
-        terminated = terminated if type(terminated) is bool else self._flag(terminated, "terminated")
-        truncated = truncated if type(truncated) is bool else self._flag(truncated, "truncated")
-        info = info if type(info) is dict else self._info(info)
         seen, told = self._observed(observation, info)
         if terminated or truncated:
-            self._unscored = self._recorder is not None and self._score_key not in info
             told |= numbers_in(info)
-            if self._score_key in info:
-                told[EPISODE] = info[self._score_key]
+            if self._recorder is not None:
+                self._unscored = self._score_key not in info
+                if not self._unscored:
+                    told[EPISODE] = info[self._score_key]
         return seen, reward, terminated, truncated, told
 
     def close(self) -> None:
@@ -227,44 +320,6 @@ class Adapter(gym.Wrapper):
         except ValueError as error:
             raise self._fault(f"the action mask does not fit: {error}") from None
 
-    def _reward(self, reward: Any) -> float:
-        """Convert a reward to float. Raises EnvironmentFault unless it is one real number."""
-        if isinstance(reward, (int, float, np.number, np.bool_)) and not np.iscomplexobj(reward):
-            return _as_float(reward)
-        if isinstance(reward, np.ndarray) and reward.dtype == object and reward.size == 1:
-            reward = reward.item()
-        if isinstance(reward, (numbers.Real, Decimal)):
-            self._warn(f"step() returns a reward of type {type(reward).__name__}: return a float")
-            return _as_float(reward)
-        found = _array(reward)
-        if found is None or found.size != 1:
-            shape = "" if found is None or not found.shape else f" of shape {found.shape}"
-            raise self._fault(
-                f"step() returned {type(reward).__name__}{shape} as the reward: return one number, such as a float"
-            )
-        self._warn(f"step() returns a reward of shape {found.shape}: return a float")
-        return float(found.ravel()[0])
-
-    def _flag(self, flag: Any, name: str) -> bool:
-        """Convert ``terminated`` or ``truncated`` to bool. Raises EnvironmentFault unless it is one value or None."""
-        if isinstance(flag, np.bool_):
-            return bool(flag)
-        found = _array(flag)
-        if flag is not None and (found is None or found.size != 1):
-            shape = "" if found is None else f" of shape {found.shape}"
-            raise self._fault(f"step() returned {type(flag).__name__}{shape} as {name}: return True or False")
-        self._warn(f"step() returns {type(flag).__name__} as terminated or truncated: return True or False")
-        return False if found is None else bool(found.ravel()[0])
-
-    def _info(self, info: Any) -> dict[str, Any]:
-        """Return an info, {} for None. Raises EnvironmentFault unless it is a dict or another mapping."""
-        if info is None:
-            self._warn("info is None: return a dict, {} if there is nothing to say")
-            return {}
-        if not isinstance(info, Mapping):
-            raise self._fault(f"the info is {type(info).__name__}: return a dict")
-        return dict(info)
-
     # --- global random streams ---------------------------------------------------------------------------------------
 
     def _streams(self) -> tuple[object, object]:
@@ -284,22 +339,24 @@ class Adapter(gym.Wrapper):
             )
             self._unwatched = 0
 
-    # --- messages ----------------------------------------------------------------------------------------------------
 
-    def _warn(self, message: str) -> None:
-        if self._index == 0 or multiprocessing.parent_process() is None:  # of several processes only the first one warns
-            warn_once(f"{self._name}: {message}")
+def checked_inside(env: gym.Env, index: int, is_wrapped: bool, is_foreign: bool) -> gym.Env:
+    """Put an `Innermost` below the wrappers that `gymnasium.make` adds, or around an environment that will be wrapped.
 
-    def _fault(self, message: str) -> EnvironmentFault:
-        return EnvironmentFault(
-            f"environment {self._index} of {self._name} (seed {self._seed}) failed at step {self._steps} of its episode: {message}"
-        )
-
-    def _failure(self, error: BaseException, method: str) -> EnvironmentFault:
-        """Return the fault for an exception that the environment's code raised."""
-        if isinstance(error, EnvironmentFault):
-            return error
-        return self._fault(_signature(error, self.env, method) or described(error))
+    A foreign environment, an object of the user, stays as it is inside. Environments of Gymnasium need no check.
+    """
+    if type(env.unwrapped).__module__.startswith("gymnasium."):
+        return env
+    outer: gym.Wrapper | None = None
+    inner = env
+    made = (gym.wrappers.TimeLimit, gym.wrappers.OrderEnforcing, gym.wrappers.PassiveEnvChecker)
+    while not is_foreign and isinstance(inner, made):
+        outer = inner
+        inner = inner.env
+    if outer is None:
+        return Innermost(env, index) if is_wrapped else env
+    outer.env = Innermost(inner, index)
+    return env
 
 
 def _layers(env: gym.Env) -> Iterator[gym.Env]:
@@ -477,7 +534,7 @@ def _signature(error: BaseException, env: gym.Env, method: str) -> str | None:
     unpacked = method == "step" and isinstance(error, ValueError) and "values to unpack (expected 5" in text
     if unpacked and _last_file(error).startswith(_OURS):  # by a wrapper, not by the user's own code
         count = re.search(r"got (\d+)", text)
-        return _old_step(int(count[1]) if count else 0)
+        return _old_step((None,) * int(count[1])) if count else _old_step(None)
     return None
 
 
@@ -489,12 +546,25 @@ def _last_file(error: BaseException) -> str:
     return "" if trace is None else _resolved(trace.tb_frame.f_code.co_filename)
 
 
-def _old_step(count: int) -> str:
-    """Message for a step that returned ``count`` values; 0 if their number is unknown."""
+def _old_step(result: Any) -> str:
+    """Message for what ``step`` returned instead of five values."""
+    if result is None:
+        return "step() returned None: end it with return observation, reward, terminated, truncated, info"
+    count = len(result) if isinstance(result, (tuple, list)) else 1
     if count == 4:
         return (
             "step() returned four values (observation, reward, done, info), as before gym 0.26: return observation, reward, terminated, "
             "truncated, info, where truncated is True if a time limit ended the episode"
         )
-    returned = f"{count} value{'s' if count > 1 else ''}" if count else "another number of values"
+    returned = f"{count} value{'' if count == 1 else 's'}"
     return f"step() returned {returned}: return five, observation, reward, terminated, truncated, info"
+
+
+def _old_reset(result: Any) -> str:
+    """Message for what ``reset`` returned instead of a pair of an observation and an info."""
+    if result is None:
+        return "reset() returned None: end it with return observation, info, where info is a dict"
+    returned = f"only a {type(result).__name__}"
+    if isinstance(result, tuple):
+        returned = f"{len(result)} values" if len(result) != 2 else f"a pair with a {type(result[1]).__name__} as its info"
+    return f"reset() returned {returned}, as before gym 0.26: return a pair (observation, info), where info is a dict"

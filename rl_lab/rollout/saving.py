@@ -1,8 +1,11 @@
 """Save the state of Gymnasium environments as numbers and text, so that a resumed run continues in the middle of an episode.
 
 The state of an environment written in Python consists of the attributes of the environment and its wrappers. `environment_state` reads
-these attributes. If a class defines ``get_state`` and ``set_state``, it calls ``get_state`` instead. An attribute of an unknown kind,
-such as a simulator written in C, may have a hidden state: then `environment_state` returns None.
+these attributes. If a class defines ``get_state()`` and ``set_state(state)``, it calls ``get_state`` instead. An attribute of an unknown
+kind, such as a simulator written in C, may have a hidden state: then `environment_state` returns None.
+
+Functions, classes, spaces and the data in class bodies are not restored. The state holds a digest of each, and `set_environment_state`
+raises ValueError if the environment that continues, after a fresh reset, has another one.
 
 A state may come from another author's file. `set_environment_state` therefore only sets attributes that exist, only to numbers, arrays,
 random streams and words, and checks all values before it changes the first attribute.
@@ -10,6 +13,10 @@ random streams and words, and checks all values before it changes the first attr
 Values have the type Any here: attributes may be of any type, and a state may come from a file.
 """
 
+import hashlib
+import inspect
+import json
+import sys
 import types
 from collections import deque
 from collections.abc import Callable
@@ -23,7 +30,8 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import AlreadyPendingCallError
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from rl_lab.engine.errors import EnvironmentFault
+from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
+from rl_lab.rollout.adapter import Innermost
 from rl_lab.serialization import generator_state, set_generator_state
 
 DEPTH = 40
@@ -36,8 +44,10 @@ _SKIPPED = ("_saved_kwargs", "_cached_spec", "spec", "metadata", "_metadata")
 """Attributes that Gymnasium sets when it makes an environment. They do not change afterwards."""
 _NUMPY_FUNCTION = type(np.copy)
 """Type of NumPy's functions such as `numpy.clip`: not Python functions, but without state like them."""
+_AS_BYTES = "biufcSU"
+"""Kinds of arrays that can be saved as bytes."""
 FIXED = {"kind": "fixed"}
-"""State of a value that steps do not change: the environment's own value stays."""
+"""State of the stream of a space that was not seeded: the space's own stream stays."""
 
 
 class EnvironmentsState(dict[str, Any]):
@@ -60,19 +70,25 @@ def environment_state(env: gym.Env) -> dict[str, Any] | None:
     """Return the state of an environment and its wrappers as nested plain values and arrays; None if it cannot be saved."""
     try:
         return _Writer().value(env, 0)
-    except Unsaved:
+    except FOREIGN_ERRORS:  # `Unsaved`, or whatever get_state or an attribute's own code raises
         return None
 
 
 def set_environment_state(env: gym.Env, state: dict[str, Any]) -> None:
-    """Restore a state returned by `environment_state`. Raises ValueError, and changes nothing, if it does not fit the environment."""
+    """Restore a state returned by `environment_state`. Raises ValueError, and changes nothing, if it does not fit the environment.
+
+    Also raises ValueError if the environment's own ``set_state`` raises: the environment must then be reset.
+    """
     reader = _Reader()
     try:
         reader.value(env, state, 0)
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise ValueError(f"the saved state does not fit the environment: {error}") from None
     for change in reader.changes:
-        change()
+        try:
+            change()
+        except FOREIGN_ERRORS as error:
+            raise ValueError(f"the environment's set_state raised {type(error).__name__}: {error}") from None
 
 
 # --- vector environments -----------------------------------------------------------------------------------------------
@@ -134,8 +150,18 @@ def _was_seeded(stream: np.random.Generator | None) -> bool:
 
 
 def _own_state(value: Any) -> bool:
-    """Whether the class of an object defines ``get_state`` and ``set_state``. Users' classes have no common base, so names decide."""
-    return all(callable(getattr(type(value), name, None)) for name in ("get_state", "set_state"))
+    """Whether the class of an object defines ``get_state()`` and ``set_state(state)``. Users' classes have no common base.
+
+    Methods of these names that need other arguments have another purpose.
+    """
+    if not all(callable(getattr(type(value), name, None)) for name in ("get_state", "set_state")):
+        return False
+    try:
+        inspect.signature(value.get_state).bind()
+        inspect.signature(value.set_state).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 class _Writer:
@@ -147,28 +173,35 @@ class _Writer:
         self.memory: dict[int, int] = {}  # id of the array over each memory, by the id of the array that owns the memory
         self.values = 0
         self.bytes = 0
+        self.shared: dict[type, str | None] = {}
 
     def value(self, x: Any, depth: int) -> Any:
         """Return the plain value of an object. Raises Unsaved if it cannot be saved."""
+        if isinstance(x, Innermost):
+            return self.value(x.env, depth)
         self.values += 1
         if depth > DEPTH or self.values > MOST_VALUES:
             raise Unsaved("too many values, or nested too deeply")
-        if x is None or isinstance(x, (bool, str)) or type(x) is int:
-            return x if not isinstance(x, Enum) else FIXED
+        if x is None or type(x) in (bool, str, int):
+            return x
+        if isinstance(x, Enum):
+            if type(x).__members__.get(str(x.name)) is not x:
+                raise Unsaved("several flags in one value")
+            return {"kind": "enum", "class": _name(type(x)), "name": x.name}
         if type(x) is float:
             return x if np.isfinite(x) else {"kind": "float", "text": repr(x)}
-        if isinstance(x, np.generic) and x.dtype.kind in "biuf":
+        if isinstance(x, np.generic) and x.dtype.kind in "biufcSU":
             return {"kind": "scalar", **_array_state(np.array(x))}
         if isinstance(x, (spaces.Space, np.random.Generator, np.ndarray, list, tuple, dict, deque)) or hasattr(x, "__dict__"):
             if _is_constant(x):
-                return FIXED
+                return {"kind": "fixed", "is": digest_of(x)}
             if id(x) in self.numbers:
                 return {"kind": "again", "number": self.numbers[id(x)]}
             self.numbers[id(x)] = len(self.numbers)
             self.kept.append(x)
             return {**self.mutable(x, depth), "number": self.numbers[id(x)]}
         if _is_constant(x):
-            return FIXED
+            return {"kind": "fixed", "is": digest_of(x)}
         raise Unsaved(f"a {type(x).__name__}")
 
     def mutable(self, x: Any, depth: int) -> dict[str, Any]:
@@ -181,7 +214,8 @@ class _Writer:
             inner = x.spaces if isinstance(x, (spaces.Dict, spaces.Tuple)) else ()
             parts = list(inner.values() if isinstance(inner, dict) else inner)
             stream = self.value(x._np_random, depth + 1) if _was_seeded(x._np_random) else FIXED
-            return {"kind": "space", "stream": stream, "parts": [self.value(part, depth + 1) for part in parts]}
+            inside = [self.value(part, depth + 1) for part in parts]
+            return {"kind": "space", "stream": stream, "parts": inside, "is": digest_of(x)}
         if type(x) is np.ndarray:
             return {"kind": "array", **self.array(x)}
         if type(x) in (list, tuple):
@@ -209,7 +243,7 @@ class _Writer:
 
     def object(self, x: Any, depth: int) -> dict[str, Any]:
         """Return the attributes of an object, or the state that its class returns. Raises Unsaved if its class is written in C."""
-        name = f"{type(x).__module__}:{type(x).__qualname__}"
+        name = _name(type(x))
         if _own_state(x):
             found = {"own": self.value(x.get_state(), depth + 1)}
             if isinstance(vars(x).get("_np_random"), np.random.Generator):
@@ -218,24 +252,31 @@ class _Writer:
         if not hasattr(x, "__dict__") or not _is_python(type(x)):
             raise Unsaved(f"a {type(x).__name__}")
         found = {key: self.value(value, depth + 1) for key, value in vars(x).items() if key not in _SKIPPED}
-        return {"kind": "object", "class": name, "attributes": found}
+        if type(x) not in self.shared:
+            self.shared[type(x)] = shared_digest(type(x))
+        return {"kind": "object", "class": name, "attributes": found, "shared": self.shared[type(x)]}
 
 
 def _array_state(x: np.ndarray) -> dict[str, Any]:
-    """Return the state of an array. Texts and numbers that are not finite become bytes, because a checkpoint holds only finite numbers.
+    """Return the state of an array. Numbers that a checkpoint cannot hold, such as infinite ones, and texts become bytes.
 
     Raises Unsaved for another dtype.
     """
-    if x.dtype.kind in "biu" or (x.dtype.kind == "f" and np.isfinite(x).all()):
+    fits = x.dtype.isnative and x.dtype.itemsize <= 8
+    if fits and (x.dtype.kind in "biu" or (x.dtype.kind == "f" and np.isfinite(x).all())):
         return {"array": x.copy()}
-    if x.dtype.kind in "fSU":
+    if x.dtype.kind in _AS_BYTES:
         return {"bytes": np.frombuffer(x.tobytes(), np.uint8), "dtype": x.dtype.str, "shape": list(x.shape)}
     raise Unsaved(f"an array of {x.dtype}")
 
 
 def _is_constant(x: Any, depth: int = 0) -> bool:
     """Whether steps cannot change an object: a class, a module, or a function whose variables are constants."""
-    if isinstance(x, (type, types.ModuleType, types.BuiltinFunctionType, np.dtype, np.ufunc, EnvSpec, Enum)):
+    if isinstance(
+        x, types.BuiltinFunctionType
+    ):  # a method of an object written in C, such as list.append, may change the object
+        return x.__self__ is None or isinstance(x.__self__, (type, types.ModuleType))
+    if isinstance(x, (type, types.ModuleType, np.dtype, np.ufunc, EnvSpec, Enum)):
         return True
     if isinstance(x, types.MethodType):
         return isinstance(x.__self__, (type, gym.Env)) and _is_constant(x.__func__, depth + 1)
@@ -255,6 +296,78 @@ def _is_plain(x: Any, depth: int) -> bool:
     return _is_constant(x, depth)
 
 
+def _name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+# --- digests of what is not restored -------------------------------------------------------------------------------------
+
+
+def digest_of(x: Any) -> str:
+    """Return a digest of a function, class, space or value: equal in two processes if the content is equal."""
+    return hashlib.sha256(json.dumps(_Content().of(x)).encode()).hexdigest()[:32]
+
+
+def _is_ours(kind: type) -> bool:
+    """Whether a class belongs to Gymnasium or rl_lab, whose classes share no data."""
+    return kind.__module__.partition(".")[0] in ("gymnasium", "rl_lab")
+
+
+def shared_digest(kind: type) -> str | None:
+    """Return a digest of the data in the bodies of a class and its bases, which all objects share; None if there are none."""
+    found: dict[str, Any] = {}
+    for part in reversed(kind.__mro__[:-1]):
+        if not _is_ours(part):
+            own = {key: value for key, value in vars(part).items() if key[:2] != "__" and key not in (*_SKIPPED, "_abc_impl")}
+            found |= {key: value for key, value in own.items() if not callable(value) and not hasattr(value, "__get__")}
+    return digest_of(found) if found else None
+
+
+class _Content:
+    """Writes objects as lists and texts that do not depend on the process. Objects of unknown kinds count by their class alone."""
+
+    def __init__(self) -> None:
+        self.left = MOST_VALUES
+
+    def of(self, x: Any, depth: int = 0) -> Any:
+        """Return the content of an object, of nested objects down to some depth."""
+        self.left -= 1
+        if depth > 10 or self.left < 0:
+            return ""
+        if isinstance(x, Enum):
+            return [_name(type(x)), str(x.name)]
+        if x is None or isinstance(x, (bool, int, float, complex, str, bytes, np.generic, np.dtype)):
+            return [type(x).__name__, repr(x)]
+        if isinstance(x, np.ndarray):
+            inside = self.of(x.tolist(), depth + 1) if x.dtype == object else hashlib.sha256(x.tobytes()).hexdigest()
+            return [x.dtype.str, str(x.shape), inside]
+        if isinstance(x, np.random.Generator):
+            return self.of(x.bit_generator.state, depth + 1)
+        if isinstance(x, dict):
+            return [_name(type(x)), *[[self.of(key, depth + 1), self.of(value, depth + 1)] for key, value in x.items()]]
+        if isinstance(x, (list, tuple, deque)):
+            return [_name(type(x)), *[self.of(item, depth + 1) for item in x]]
+        if isinstance(x, (set, frozenset)):
+            return [_name(type(x)), *sorted([json.dumps(self.of(item, depth + 1)) for item in x])]
+        if isinstance(x, types.CodeType):
+            return [x.co_name, x.co_code.hex(), str(x.co_names), self.of(x.co_consts, depth + 1)]
+        if isinstance(x, types.MethodType):
+            owner = x.__self__ if isinstance(x.__self__, type) else type(x.__self__)
+            return [_name(owner), self.of(x.__func__, depth + 1)]
+        if isinstance(x, types.FunctionType):
+            inside = [cell.cell_contents for cell in x.__closure__ or ()]
+            values = [x.__code__, inside, x.__defaults__, x.__kwdefaults__]
+            return [x.__module__, *[self.of(value, depth + 1) for value in values]]
+        if isinstance(x, type):
+            return _name(x)
+        if isinstance(x, spaces.Space):
+            own = {key: value for key, value in vars(x).items() if key == "_shape" or key[:1] != "_"}
+            return [_name(type(x)), self.of(own, depth + 1)]
+        if not isinstance(x, (gym.Env, EnvSpec, types.ModuleType)) and hasattr(x, "__dict__") and _is_python(type(x)):
+            return [_name(type(x)), self.of(vars(x), depth + 1)]
+        return [_name(type(x)), str(getattr(x, "__name__", ""))]
+
+
 # --- setting attributes ------------------------------------------------------------------------------------------------
 
 
@@ -264,11 +377,15 @@ class _Reader:
     def __init__(self) -> None:
         self.changes: list[Callable[[], Any]] = []
         self.known: dict[int, Any] = {}
+        self.shared: dict[type, str | None] = {}
 
     def value(self, now: Any, node: Any, depth: int) -> Any:
         """Return the value that replaces ``now``. Raises one of the exceptions that `set_environment_state` catches for a bad ``node``."""
         if depth > DEPTH:
             raise ValueError("the saved state is nested too deeply")
+        if isinstance(now, Innermost):
+            self.value(now.env, node, depth)
+            return now
         if isinstance(node, str):
             if node != now and any(letter in node for letter in "/\\"):
                 raise ValueError("the saved state holds a path, which is not read from a file")
@@ -277,11 +394,16 @@ class _Reader:
             return node
         kind = node["kind"]
         if kind == "fixed":
-            return now
+            return self.same(now, node)
+        if kind == "enum":
+            return _member(now, node)
         if kind == "float":
             return float(node["text"])
         if kind == "scalar":
-            return _array_from(node)[()]
+            found = _array_from(node)[()]
+            if isinstance(found, str):
+                self.value(str(now), str(found), depth)  # checks for a path
+            return found
         if kind == "again":
             return self.known[node["number"]]
         return self.mutable(now, node, kind, depth)
@@ -314,6 +436,12 @@ class _Reader:
             raise ValueError(f"the saved state has a part of kind {kind!r}")
         return made
 
+    def same(self, now: Any, node: dict[str, Any]) -> Any:
+        """Return ``now``. Raises ValueError if its digest differs from the saved one; older versions saved none."""
+        if "is" in node and digest_of(now) != node["is"]:
+            raise ValueError(f"the environment had another {type(now).__name__} when it was saved")
+        return now
+
     def items(self, now: Any, node: dict[str, Any], depth: int) -> list[Any]:
         """Return the values of a sequence; existing objects in ``now`` are kept where they fit."""
         before = list(now) if isinstance(now, (list, tuple, deque)) else []
@@ -334,6 +462,7 @@ class _Reader:
         """Return ``now``, with changes of the streams of the space and its parts."""
         if not isinstance(now, spaces.Space):
             raise ValueError("the saved state has a space where the environment has none")
+        self.same(now, node)
         stream = self.value(now._np_random, node["stream"], depth + 1)
         self.changes.append(lambda: setattr(now, "_np_random", stream))
         inner: Any = now.spaces if isinstance(now, (spaces.Dict, spaces.Tuple)) else ()
@@ -344,10 +473,12 @@ class _Reader:
 
     def object(self, now: Any, node: dict[str, Any], depth: int) -> None:
         """Collect the changes of the attributes of ``now``. Raises ValueError if they do not fit its class."""
-        name = f"{type(now).__module__}:{type(now).__qualname__}"
+        name = _name(type(now))
         if not isinstance(node, dict) or node.get("kind") != "object" or node["class"] != name:
             raise ValueError(f"the saved state is not one of {name}")
         attributes = node["attributes"]
+        if ("own" in attributes) != _own_state(now):
+            raise ValueError(f"{name} was saved in another way")
         if _own_state(now):
             state = self.value(None, attributes["own"], depth + 1)
             self.changes.append(lambda: now.set_state(state))
@@ -360,6 +491,13 @@ class _Reader:
         unknown = [key for key in attributes if key not in own or key in _SKIPPED]
         if unknown:
             raise ValueError(f"{name} has no attribute {unknown[0]!r}")
+        extra = [key for key in own if key not in attributes and key not in _SKIPPED]
+        if extra and not _is_ours(type(now)):
+            raise ValueError(f"{name} had no attribute {extra[0]!r} when it was saved")
+        if type(now) not in self.shared:
+            self.shared[type(now)] = shared_digest(type(now))
+        if node.get("shared", self.shared[type(now)]) != self.shared[type(now)]:
+            raise ValueError(f"the attributes of the class {name} had other values when it was saved")
         for key, saved in attributes.items():
             value = self.value(own[key], saved, depth + 1)
             if value is not own[key]:
@@ -370,12 +508,28 @@ class _Reader:
         self.changes.append(lambda: vars(owner).__setitem__(key, value))
 
 
+def _member(now: Any, node: dict[str, Any]) -> Enum:
+    """Return the saved member of an Enum: of the class of ``now``, or of a class in an imported module.
+
+    Raises ValueError if there is no such class, KeyError if it has no such member.
+    """
+    kind: Any = type(now)
+    if not isinstance(now, Enum) or _name(kind) != node["class"]:
+        module, _, path = node["class"].partition(":")
+        kind = sys.modules.get(module)
+        for part in path.split("."):
+            kind = vars(kind).get(part) if isinstance(kind, (types.ModuleType, type)) else None
+    if not isinstance(kind, type) or not issubclass(kind, Enum):
+        raise ValueError(f"there is no Enum {node['class']} here")
+    return kind.__members__[node["name"]]
+
+
 def _array_from(node: dict[str, Any]) -> np.ndarray:
     """Rebuild an array from the result of `_array_state`. Raises ValueError if it is not such a result."""
     if "array" in node:
         return np.array(node["array"])
     dtype = np.dtype(node["dtype"])
-    if dtype.kind not in "fSU":
+    if dtype.kind not in _AS_BYTES:
         raise ValueError("the saved state has an array of another kind")
     data = np.ascontiguousarray(node["bytes"], np.uint8).tobytes()
     return np.frombuffer(data, dtype).reshape(node["shape"]).copy()

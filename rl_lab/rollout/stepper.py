@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from gymnasium import wrappers
 from gymnasium.spaces import Box
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from rl_lab.engine.errors import FOREIGN_ERRORS, EnvironmentFault
 from rl_lab.envs.vector import NativeFault, NativeVectorEnv
 from rl_lab.rollout.actions import ActionMapping, SpaceActions, as_allowed, choices_of, options_of
+from rl_lab.rollout.adapter import recorder_of, warn_once
 from rl_lab.rollout.storage import stored_dtype
 
 LARGEST_SEED = 2**32
@@ -70,13 +72,13 @@ class Stepper:
     ``returns`` float64 (n,) and ``action_mask`` bool (n, options) or None. An episode is truncated after ``limit`` steps, if given.
 
     Raises EnvironmentFault, naming the environment, if an environment raises an exception or returns a number that is not finite.
-    Raises ValueError if the autoreset of ``envs`` is disabled or its observations are not a Box.
+    Raises ValueError if the autoreset of ``envs`` is disabled or unknown, or if its observations are not a Box.
     """
 
     def __init__(self, envs: VectorEnv, limit: int | None = None):
         self.envs = envs
         self.num_envs: int = envs.num_envs
-        self.mode = envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.mode = self._autoreset_mode()
         self.limit = limit
         if self.mode == AutoresetMode.DISABLED:
             raise ValueError("the environments' autoreset is disabled: make them with autoreset mode SAME_STEP or NEXT_STEP")
@@ -101,6 +103,7 @@ class Stepper:
             self.elapsed = self.native.elapsed
             self.returns = self.native.returns
         self._is_gymnasiums = isinstance(envs.unwrapped, (NativeVectorEnv, SyncVectorEnv, AsyncVectorEnv))
+        self._reports = _reports_scores(envs)
         self.scored = isinstance(envs, KeepsScores) and envs.scored
         """Whether the environments keep scores, in ``info["episode"]`` as RecordEpisodeStatistics: then an episode without a score, such
         as a lost life, does not count as the end of a game."""
@@ -126,6 +129,7 @@ class Stepper:
             self.seeds = [old if new is None else new for old, new in zip(self.seeds, given, strict=True)]
         options = None if mask is None else {"reset_mask": mask}
         observations, info = self.guarded(self.envs.reset, seed=seed, **({} if options is None else {"options": options}))
+        info = {} if info is None else info
         if not isinstance(info, dict):
             raise EnvironmentFault(
                 f"{name_of(self.envs)} returned infos as {type(info).__name__}, not as a dict of arrays: leave out DictInfoToList"
@@ -155,7 +159,10 @@ class Stepper:
         by default all.
         """
         observations, rewards, terminated, truncated, info = self.guarded(self.envs.step, actions)
-        rewards = np.asarray(rewards, np.float64)
+        rewards = self._row(rewards, np.float64, "rewards")
+        terminated = self._row(terminated, np.bool_, "terminations")
+        truncated = self._row(truncated, np.bool_, "truncations")
+        info = {} if info is None else info
         ended = terminated | truncated
         any_ended = bool(ended.any())
         following = self._stored(observations)
@@ -166,6 +173,7 @@ class Stepper:
         final_mask = mask
         if any_ended and self.mode == AutoresetMode.SAME_STEP:
             final = following.copy()
+            self._require_final(info, ended)
             for i in map(int, np.flatnonzero(ended)):
                 last = np.asarray(info["final_obs"][i])
                 if last.shape != self.observation_shape:
@@ -238,6 +246,43 @@ class Stepper:
         self.action_mask = found["action_mask"]
         self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
 
+    def _autoreset_mode(self) -> AutoresetMode:
+        """Return the autoreset mode that the environments declare, or Gymnasium's default, with a warning. Raises ValueError."""
+        told = (self.envs.metadata or {}).get("autoreset_mode")
+        if told is None:
+            warn_once(
+                f'{name_of(self.envs)}: metadata has no "autoreset_mode", so NEXT_STEP is assumed: the step after the end of an episode '
+                'only resets. If step() also resets, write metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}'
+            )
+            return AutoresetMode.NEXT_STEP
+        return AutoresetMode(told)
+
+    def _row(self, given: Any, dtype: type[np.generic], name: str) -> np.ndarray:
+        """Convert rewards or flags of a step to an array of shape (n,). Raises EnvironmentFault if they are not n numbers."""
+        if type(given) is np.ndarray and given.dtype == dtype and given.shape == self.elapsed.shape:
+            return given
+        try:
+            found = np.asarray(given, dtype)
+        except (TypeError, ValueError):
+            found = np.zeros(0)
+        if found.size != self.num_envs:
+            shown = f"shape {found.shape}" if found.size else f"type {type(given).__name__}"
+            raise EnvironmentFault(
+                f"{name_of(self.envs)} returned {name} of {shown}: return one per environment, ({self.num_envs},)"
+            )
+        return found.reshape(self.num_envs)
+
+    def _require_final(self, info: dict[str, Any], ended: np.ndarray) -> None:
+        """Raise EnvironmentFault unless an info has the last observation of each environment that ``ended``, bool (n,)."""
+        final = info.get("final_obs")
+        if final is not None and len(final) == self.num_envs and all(final[i] is not None for i in np.flatnonzero(ended)):
+            return
+        old = " (final_observation is its name before Gymnasium 1.1)" if "final_observation" in info else ""
+        raise EnvironmentFault(
+            f"{name_of(self.envs)} has autoreset mode SAME_STEP, but ended an episode without its last observation: return it in "
+            f'info["final_obs"], an array of objects with one entry per environment{old}'
+        )
+
     def _scores(
         self, info: dict[str, Any], ended: np.ndarray, returns: np.ndarray, lengths: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -250,10 +295,16 @@ class Stepper:
         told: Any
         for told in (info.get("final_info"), info):  # the info of a reset has the score of a game that the reset ended
             episode = told.get("episode") if isinstance(told, dict) else None
-            if isinstance(episode, dict) and "r" in episode:
+            if self._reports and isinstance(episode, dict) and {"r", "l", "t"} <= episode.keys():
                 self.scored = True
                 here = ended & np.asarray(told.get("_episode", ended), bool)
-                given = np.where(here, np.asarray(episode["r"], np.float64).reshape(self.num_envs), given)
+                sums = np.asarray(episode["r"], np.float64).reshape(self.num_envs)
+                if not np.isfinite(sums[here]).all():  # NaN marks games that continue
+                    warn_once(
+                        f"{name_of(self.envs)}: its own rewards sum to {sums[here][~np.isfinite(sums[here])][0]}, so the score of the "
+                        "episode is the sum of the rewards after the wrappers"
+                    )
+                given = np.where(here & np.isfinite(sums), sums, given)
                 has = has | here
         if not self.scored:
             return returns, total
@@ -309,6 +360,18 @@ class Stepper:
             message = str(error).strip().splitlines()
             detail = f"{type(error).__name__}: {message[0]}" if message else type(error).__name__
             raise EnvironmentFault(f"{name_of(self.envs)} failed {when}: {detail}") from error
+
+
+def _reports_scores(envs: VectorEnv) -> bool:
+    """Whether ``info["episode"]`` comes from RecordEpisodeStatistics. Environments in other processes of Gymnasium's may have one."""
+    layer = envs
+    while isinstance(layer, VectorWrapper):
+        if isinstance(layer, wrappers.vector.RecordEpisodeStatistics):
+            return True
+        layer = layer.env
+    if isinstance(layer, SyncVectorEnv):
+        return any(recorder_of(env) for env in layer.envs)
+    return isinstance(layer, (KeepsScores, AsyncVectorEnv))
 
 
 def name_of(envs: VectorEnv) -> str:

@@ -205,7 +205,7 @@ def test_an_observation_that_does_not_fit_is_explained(name, observation, messag
 
 def test_the_pair_of_a_reset_is_no_observation():
     agent = DQN("CartPole-v1", preset=False, **SMALL)
-    with pytest.raises(ShapeError, match="not the pair"):
+    with pytest.raises(ShapeError, match="got the pair"):
         agent.predict(gym.make("CartPole-v1").reset(seed=1))
     for strange in ("text", None, [[1.0, 2.0], [3.0]], np.zeros(3)):
         with pytest.raises(ShapeError, match="takes observations of shape"):
@@ -235,7 +235,7 @@ def test_masks_of_predict_are_checked(observations, mask, error):
 def test_loading_into_vector_environments_needs_as_many(tmp_path):
     agent = DQN("CartPole-v1", preset=False, **SMALL)
     agent.save(tmp_path / "agent.safetensors")
-    with pytest.raises(Fault, match="was trained in 1 environments side by side, and these are 2"):
+    with pytest.raises(Fault, match="trained with num_envs=1, got 2 vector environments"):
         DQN.load(tmp_path / "agent.safetensors", gym.make_vec("CartPole-v1", 2, vectorization_mode="sync"))
 
 

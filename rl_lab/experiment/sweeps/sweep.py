@@ -7,6 +7,7 @@ that was interrupted continues from these files.
 import itertools
 import json
 import re
+import shlex
 import shutil
 import signal
 import time
@@ -498,7 +499,8 @@ def carry_out_sweep(plan: SweepPlan, table: Table | None = None) -> SweepResult:
                 runner.poll()
             return _conclude(path, variants, tasks, runner.results)
     except KeyboardInterrupt:
-        table.say(f"every run writes a checkpoint and stops; continue: python -m rl_lab.sweep --resume {path}")
+        again = shlex.join(["python", "-m", "rl_lab.sweep", "--resume", str(path)])
+        table.say(f"every run writes a checkpoint and stops; continue: {again}")
         if signals.received:  # Ray raises a plain KeyboardInterrupt instead
             raise Interrupted(128 + signals.received) from None
         raise

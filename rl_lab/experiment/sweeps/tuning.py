@@ -4,6 +4,7 @@ The short evaluations of the seeds that run together, averaged, are the intermed
 trial is the mean of the evaluations at the end of its runs.
 """
 
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -183,7 +184,8 @@ class _Tuner:
                     self._end(one)
         if not self.study.get_trials(states=(state.COMPLETE,)):
             raise Fault(
-                f"none of the {self._asked()} trials finished: see the messages above, and --resume {self.path}", NUMERICAL
+                f"none of the {self._asked()} trials finished: see the messages above, and --resume {shlex.quote(str(self.path))}",
+                NUMERICAL,
             )
         best = self.study.best_trial
         self.runner.table.say(
@@ -266,7 +268,7 @@ def tune(plan: SweepPlan, path: Path, runner: Runner) -> Variant:
         raise Fault(f"cannot write to {path}: {error.strerror}", code_of(error)) from None
     except ImportError:
         runner.table.say("the figures of the search are left out, because they need matplotlib: pip install matplotlib")
-    runner.table.say(f"preset: --config {path / PRESET}")
+    runner.table.say(f"preset: --config {shlex.quote(str(path / PRESET))}")
     return Variant("best", f"best of {len(tuner.study.trials)} trials", settings)
 
 
