@@ -256,8 +256,8 @@ def names_of(code: CodeType) -> Names:
         stored |= texts
     if named & (BY_NAME | CHANGE_BY_NAME) and _computes_names(code):
         loose.add("__dict__")
-    sets = (named, chains - uncertain, loose, stored, texts, imports)
-    return Names(*map(frozenset, sets))  # type: ignore[arg-type]
+    certain = frozenset(chains - uncertain)
+    return Names(frozenset(named), certain, frozenset(loose), frozenset(stored), texts, frozenset(imports))
 
 
 @lru_cache(maxsize=1)

@@ -368,11 +368,8 @@ class Module(Counted):
         faults = []
         if strict and unexpected:
             faults.append(f"Unexpected key(s) in state_dict: {_quoted(unexpected)}.")
-        given = {id(value) for name, value in own.items() if name in state_dict}
-        # files of version 0.1 and of checkpoints before have a shared parameter under its first name only
-        lost = [name for name in missing if id(own[name]) not in given]
-        if strict and lost:
-            faults.append(f"Missing key(s) in state_dict: {_quoted(lost)}.")
+        if strict and missing:
+            faults.append(f"Missing key(s) in state_dict: {_quoted(missing)}.")
         extra = {
             prefix + ("." if prefix else "") + EXTRA: module
             for prefix, module in self._under_every_name()
