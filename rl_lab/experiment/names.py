@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.experiment.environments import observation_mapping
-from rl_lab.rollout.adapter import Adapter
+from rl_lab.rollout.adapter import Checked
 
 if TYPE_CHECKING:
     from rl_lab.experiment.agent import Agent
@@ -58,7 +58,7 @@ _DOCUMENTED_WORLDS = {name.rpartition("-")[0]: names for name, names in DOCUMENT
 
 _CHANGE_NOTHING = (
     *(gym.wrappers.TimeLimit, gym.wrappers.OrderEnforcing, gym.wrappers.PassiveEnvChecker, gym.wrappers.Autoreset),
-    *(gym.wrappers.RecordEpisodeStatistics, gym.wrappers.RecordVideo, gym.wrappers.HumanRendering, Adapter),
+    *(gym.wrappers.RecordEpisodeStatistics, gym.wrappers.RecordVideo, gym.wrappers.HumanRendering, Checked),
     *(gym.wrappers.ClipAction, gym.wrappers.RescaleAction, gym.wrappers.RescaleObservation, gym.wrappers.ClipReward),
     *(gym.wrappers.NormalizeReward, gym.wrappers.TransformReward),
     *(gym.wrappers.TimeAwareObservation, gym.wrappers.FrameStackObservation, gym.wrappers.NormalizeObservation),

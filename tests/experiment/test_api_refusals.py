@@ -156,7 +156,7 @@ def test_an_environment_or_its_maker_can_be_evaluated_in(env):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [({"episodes": 0}, "episodes must be at least 1"), ({"seed": -5}, "seed must be")]
+    ("given", "message"), [({"episodes": 0}, "episodes must be an integer of at least 1"), ({"seed": -5}, "seed must be")]
 )
 def test_evaluation_names_a_wrong_number(given, message):
     with pytest.raises(Fault, match=message):

@@ -272,8 +272,7 @@ def norm(
 ) -> Tensor:
     """The p-norm of the vector of all elements along ``dim``. "fro" and None are p = 2. The gradient at 0 is 0.
 
-    "nuc" is the sum of the singular values of matrices along two dimensions. Raises DtypeError if input is not float32, ShapeError if
-    "nuc" gets another number of dimensions.
+    Raises DtypeError if input is not float32, ValueError for "nuc", which `linalg.matrix_norm` has.
     """
     if dtype is not None:
         input = input.to(as_dtype(dtype))
@@ -281,13 +280,7 @@ def norm(
         raise DtypeError(f"norm takes float32, got {input.dtype.name}: convert with .float() first")
     dims = normal_dims(dim, input.dim())
     if p == "nuc":
-        from rl_lab.engine.ops.linalg import matrix_norm
-
-        if len(dims) != 2:
-            raise ShapeError(
-                f"norm with p='nuc' takes matrices, got shape {list(input.sizes)} and dimensions {list(dims)}: give two"
-            )
-        return matrix_norm(input, "nuc", (dims[0], dims[1]), keepdim)
+        raise ValueError("norm takes no p='nuc': use linalg.matrix_norm(x, 'nuc')")
     order = 2.0 if p is None or p == "fro" else float(p)
     if order == 1:
         return sum(input.abs(), dims if input.dim() else None, keepdim)
