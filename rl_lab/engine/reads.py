@@ -7,11 +7,12 @@ tells whether the state has changed.
 import array
 import copy
 import dis
+import gc
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields, is_dataclass
 from operator import is_
-from types import CellType, CodeType
+from types import CellType, CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,6 +145,17 @@ class Read(NamedTuple):
 
 def cell_content(cell: CellType, name: object) -> object:
     return cell.cell_contents
+
+
+def cached(function: Any, name: object = None) -> tuple:
+    """The results, and the arguments, in the cache of a function that `functools.lru_cache` wraps."""
+    found: list[Any] = []
+    for part in gc.get_referents(function):  # the results themselves or, in a cache without a limit, a dict of them
+        if type(part) is dict and part is not vars(function):
+            found += part.values()
+        elif not isinstance(part, (dict, type, FunctionType)):
+            found.append(part)
+    return tuple(found)
 
 
 def slot(owner: object, name: str) -> object:

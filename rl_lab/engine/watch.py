@@ -53,6 +53,7 @@ from rl_lab.engine.reads import (
     MISSING,
     Reads,
     TooLarge,
+    cached,
     cell_content,
     class_attribute,
     fields_of,
@@ -93,6 +94,9 @@ UNSEEN: tuple[type, ...] = (attrgetter, ContextVar, threading.local, weakref.ref
 
 IMMUTABLE: tuple[type, ...] = (re.Pattern, struct.Struct, type(threading.Lock()), type(threading.RLock()))
 """Types written in C whose objects never change, or have the same state before and after a call."""
+CACHED = type(lru_cache(lambda: None))
+"""The type of functions that `functools.lru_cache` wraps."""
+LARGEST_CACHE = 64  # results that are compared before every call
 QUESTIONS = {
     "genericpath": None,
     "pathlib": {"read_text", "read_bytes", "exists", "is_file", "is_dir", "stat", "open", "iterdir", "glob"},
@@ -258,11 +262,6 @@ def names_of(code: CodeType) -> Names:
         loose.add("__dict__")
     certain = frozenset(chains - uncertain)
     return Names(frozenset(named), certain, frozenset(loose), frozenset(stored), texts, frozenset(imports))
-
-
-@lru_cache(maxsize=1)
-def _computes_nothing() -> None:
-    """Stands for the type of cached functions."""
 
 
 def _is_in(module: str, packages: tuple[str, ...]) -> bool:
@@ -533,6 +532,8 @@ class watching:
             if isinstance(owner, CONTAINERS):
                 found += owner.values() if isinstance(owner, dict) else owner
                 continue
+            if type(owner) is CACHED:
+                found += cached(owner)
             kind = type(owner).__name__
             for name in tuple(entered.loose):
                 found.append(self.look_up(owner, name, f"{kind}.{name}", names, name in asked))
@@ -718,8 +719,14 @@ class watching:
             self.reach(value.__func__, what)
         elif kind in (BuiltinMethodType, MethodWrapperType) and not isinstance(value.__self__, (type, PythonModule, NoneType)):
             self.reach_owner(value.__self__, what)
-        elif kind is type(_computes_nothing):
-            self.recording.give_up(f"it uses {what}, whose cache cannot be seen")
+        elif kind is CACHED:
+            if value.cache_info().currsize > LARGEST_CACHE:
+                self.recording.give_up(f"it uses {what}, whose cache is too large to be compared before every call")
+                return value
+            content = cached(value)
+            self.reads.read(value, "cache", content, cached, what=f"the cache of {what}")
+            for part in (*content, value.__wrapped__):
+                self.reach(part, f"a result of {what}")
         elif kind is partial:
             for part in (value.func, *value.args, *value.keywords.values()):
                 self.reach(part, what)

@@ -318,6 +318,32 @@ def a_name_imported_inside():
     return f, [nothing, nothing, lambda: setattr(module, "gain", 5.0)]
 
 
+@scenario
+def a_cache_that_is_cleared():
+    gain = [1.0]
+
+    @functools.lru_cache
+    def settings(name):
+        return gain[0]
+
+    def clear():
+        gain[0] = 5.0
+        settings.cache_clear()
+
+    return lambda x: x * settings("a"), [nothing, nothing, nothing, clear, nothing]
+
+
+@scenario
+def a_cached_result_without_limit_that_changes():
+    @functools.cache
+    def settings(name):
+        made = Thing()
+        made.gain = 1.0
+        return made
+
+    return lambda x: x * settings("a").gain, [nothing, nothing, nothing, lambda: setattr(settings("a"), "gain", 5.0)]
+
+
 # --- optimizers and gradients ----------------------------------------------------------------------------------------
 
 
@@ -529,3 +555,16 @@ def test_a_container_of_the_user_stays_the_same_object():
     for _ in range(3):
         assert f(rl.ones(1))[1] is table
     assert len(f.programs) == 1
+
+
+def test_a_cached_function_can_be_recorded():
+    @functools.lru_cache
+    def table(count):
+        return [float(i) for i in range(count)]
+
+    f = rl.compile(lambda x: x * table(3)[2])
+    for _ in range(4):
+        assert f(rl.ones(1)).item() == 2.0
+    assert len(f.programs) == 1
+    table(3)[2] = 7.0
+    assert f(rl.ones(1)).item() == 7.0
