@@ -10,7 +10,7 @@ import numpy as np
 import rl_lab.engine.random as random
 from rl_lab.distributions import constraints
 from rl_lab.distributions.constraints import Constraint
-from rl_lab.engine.launch import recorder
+from rl_lab.engine.launch import recorder, unrecorded
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.ops.operands import broadcast_shape
@@ -19,6 +19,14 @@ from rl_lab.engine.tape import no_grad
 Self = TypeVar("Self", bound="Distribution")
 TensorLike = Tensor | np.ndarray | float | Sequence[float]
 """A parameter of a distribution: a tensor, or anything of which `rl_lab.as_tensor` makes one."""
+
+
+def _holds(good: Tensor) -> bool:
+    """Whether a bool tensor is True everywhere. A recording goes on, and does not depend on the answer."""
+    if recorder() is None:
+        return bool(good.all())
+    with unrecorded():
+        return bool(good.all())
 
 
 class Distribution:
@@ -49,17 +57,20 @@ class Distribution:
     def __init__(self, batch_shape: tuple[int, ...] = (), event_shape: tuple[int, ...] = (), validate_args: bool | None = None):
         self._batch_shape = tuple(batch_shape)
         self._event_shape = tuple(event_shape)
-        self.validates = False
-        if recorder() is None and (self._validates_by_default if validate_args is None else validate_args):
-            self.validates = True
+        self._checks = self._validates_by_default if validate_args is None else bool(validate_args)
+        self.validates = self._checks and recorder() is None
+        if self._checks:
             for name, constraint in self.arg_constraints.items():
                 value = vars(self).get(name)
                 if value is not None:
                     self._check(name, value, constraint.check(value), constraint.text)
 
     def _check(self, name: str, value: Tensor, good: Tensor, wanted: str) -> None:
-        """Raise ValueError, naming the parameter, unless the bool tensor ``good`` is True everywhere."""
-        if self.validates and not bool(good.all()):
+        """Raise ValueError, naming the parameter, unless the bool tensor ``good`` is True everywhere.
+
+        A recorded function checks the parameters of the call that is recorded, but not those of replays.
+        """
+        if self._checks and not _holds(good):
             shape = tuple(value.shape)
             raise ValueError(
                 f"{type(self).__name__}: {name} must be {wanted} everywhere, got other values in a tensor of shape {shape}"
