@@ -41,7 +41,14 @@ BARS = (
     Bar("sac", "Pendulum-v1", -150.0, 20_000, "-157.0 (rl-zoo, 20 k), -151 (SLM-Lab, 300 k)"),
     Bar("ppo", "Pendulum-v1", -165.0, 100_000, "-172.2 (rl-zoo, 100 k), -175 (SLM-Lab)"),
     Bar("sac", "MountainCarContinuous-v0", 94.7, 50_000, "94.7 (rl-zoo, 50 k)"),
-    Bar("dqn", "LunarLander-v3", 266.0, 300_000, "154 (rl-zoo, 100 k), DDQN+PER 265.9 (SLM-Lab, 300 k)"),
+    Bar(
+        "dqn",
+        "LunarLander-v3",
+        266.0,
+        300_000,
+        "154 (rl-zoo, 100 k), DDQN+PER 265.9 (SLM-Lab, 300 k)",
+        reason="The target is a figure of prioritized replay; the preset has none",
+    ),
     Bar("ppo", "LunarLander-v3", 260.0, 1_000_000, "242 (rl-zoo, 1 M), 183 (SLM-Lab)"),
 )
 LEEWAY = 1.02
