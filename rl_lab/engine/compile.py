@@ -516,7 +516,7 @@ def _signature(argument: object, tensors: list[Tensor], numbers: list[Plain]) ->
 
 
 def _exact(value: Any) -> Hashable:
-    """A key that only values have that no computation can tell apart: 1, 1.0 and True are equal, and so are 0.0 and -0.0."""
+    """A key that is equal only for values that no computation can tell apart. To Python 1, 1.0 and True are equal, and 0.0 and -0.0."""
     kind = type(value)
     if kind in (float, complex) or kind.__module__ in ("decimal", "fractions"):
         return kind, repr(value)

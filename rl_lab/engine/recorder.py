@@ -424,6 +424,7 @@ class Recorder:
         for tensor, facts in self.tensors.values():
             if tensor_facts(tensor) != facts:
                 return f"it changes the memory, the requires_grad flag or the hooks of a tensor of shape {list(tensor.sizes)}"
+        # each replay gives a gradient memory of its own, so two gradients over the same memory would part
         spans = sorted({id(g): span_of(g) for leaf in self.leaves.values() if (g := leaf._grad) is not None}.values())
         count = sum(leaf._grad is not None for leaf in self.leaves.values())
         if len(spans) < count or any(low < end for (_, end), (low, _) in itertools.pairwise(spans)):

@@ -75,7 +75,7 @@ SCHEDULES = "rl_lab.optim.lr_scheduler"
 MACHINERY = ("rl_lab.native", "numba", "importlib", "_frozen_importlib")
 """Functions of these modules, and everything that they call, are not watched."""
 QUIET = ("rl_lab", "numba", "llvmlite", "warnings", "linecache", "tokenize", "traceback")
-"""Library modules that may look at files without a difference to the result: they show warnings, or keep compiled code."""
+"""Modules that may read files during a call without changing its result: they show warnings, or load compiled code."""
 OPAQUE = ("rl_lab.engine", "rl_lab.native", "numba", "llvmlite", "numpy")
 """Attributes of objects whose class is in these modules are not noted: they never change, or hold memory that launches read."""
 DIRECT = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW", "LOAD_DEREF", "LOAD_CLASSDEREF"}

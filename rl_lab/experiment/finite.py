@@ -85,7 +85,7 @@ def not_finite_error(agent: "Agent", name: str) -> NumericalError:
 
 
 def _too_large(agent: "Agent", name: str) -> str:
-    """The cause if a running mean or variance is not finite: what is normalized is too large for float32. Empty for other numbers."""
+    """Name the observation that is too large for float32 if a running mean or variance is not finite; empty for other tensors."""
     if "moments" not in name.split("."):
         return ""
     if not name.startswith("moments.") or agent.collector is None:

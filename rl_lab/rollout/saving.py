@@ -272,9 +272,7 @@ def _array_state(x: np.ndarray) -> dict[str, Any]:
 
 def _is_constant(x: Any, depth: int = 0) -> bool:
     """Whether steps cannot change an object: a class, a module, or a function whose variables are constants."""
-    if isinstance(
-        x, types.BuiltinFunctionType
-    ):  # a method of an object written in C, such as list.append, may change the object
+    if isinstance(x, types.BuiltinFunctionType):  # a method of an object, such as list.append, may change the object
         return x.__self__ is None or isinstance(x.__self__, (type, types.ModuleType))
     if isinstance(x, (type, types.ModuleType, np.dtype, np.ufunc, EnvSpec, Enum)):
         return True
@@ -300,7 +298,7 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-# --- digests of what is not restored -------------------------------------------------------------------------------------
+# --- digests of values that are not restored -------------------------------------------------------------------------------
 
 
 def digest_of(x: Any) -> str:

@@ -79,7 +79,7 @@ def median(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor | Extremes:
     """The lower median of all elements, or (values, indices) of the medians along ``dim``. NaN if one element is NaN.
 
-    The median of all elements of an empty float32 tensor is NaN. Raises IndexError if there are no elements otherwise.
+    The median of an empty float32 tensor is NaN. Raises IndexError for other empty tensors and for an empty ``dim``.
     """
     if dim is None and input.dtype is float32 and not input.numel():
         return full((), math.nan)
