@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+PAUSE = 0.01
+"""Seconds before a turn, longer than the threads of OpenMP wait actively."""
+
 
 def machine() -> str:
     """The processor, the number of its cores, and the versions of Python and of the vector instructions that were found."""
@@ -27,7 +30,9 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Time the candidates in turns, ``rounds`` times for about ``budget`` seconds each; returns microseconds per call by round.
 
-    `time.thread_time` as the ``clock`` leaves out other processes, for candidates of one thread.
+    `time.thread_time` as the ``clock`` leaves out other processes, for candidates of one thread. Before each turn there is a pause and a
+    call that is not timed: the threads of a candidate that uses several cores wait actively for some milliseconds after its last call,
+    and would take a core from the next candidate.
     """
     counts = {}
     for name, run in candidates.items():
@@ -39,6 +44,8 @@ def alternate(
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
+            time.sleep(PAUSE)
+            run()
             begin = clock()
             for _ in range(counts[name]):
                 run()

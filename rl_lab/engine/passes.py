@@ -4,10 +4,11 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from rl_lab.engine.kernels import elementwise, matmul
+from rl_lab.engine.kernels import convolution, elementwise, matmul, wide_convolution
 from rl_lab.native.primitive import ITEMSIZE, Primitive
 
 CUT = 65_536  # elements from which an elementwise launch is cut in two; below, waking a second core costs more than it saves
@@ -53,6 +54,21 @@ class Launch:
         return " ".join("x".join(map(str, shape)) or "1" for shape in self.shapes)
 
 
+class End(NamedTuple):
+    """Where a product keeps its end, a constant of `kernels.matmul`, and the operand with which the end computes."""
+
+    cell: int
+    factor: int | None
+    """The buffer of the activation's output, for the end of a gradient."""
+
+
+_PRODUCTS = {
+    matmul.matmul: End(matmul.END_CELL, 3),
+    convolution.convolve: End(convolution.END_CELL, None),
+    convolution.convolve_to_input: End(convolution.END_CELL, 4),
+    wide_convolution.convolve_wide: End(convolution.END_CELL, None),
+    wide_convolution.convolve_to_input_wide: End(convolution.END_CELL, 4),
+}
 _ENDS = {
     (matmul.ADD, elementwise.relu): matmul.ADD_RELU,
     (matmul.ADD, elementwise.tanh): matmul.ADD_TANH,
@@ -63,7 +79,7 @@ _ENDS = {
 
 
 def finish_products(launches: Sequence[Launch], forgotten: Sequence[Span]) -> list[Launch]:
-    """Join matrix products with the elementwise launch that uses their result.
+    """Join matrix products and convolutions with the elementwise launch that uses their result.
 
     ``z = x @ w.T + b; y = activation(z)`` becomes one launch if nothing else reads z, and so does ``g @ w`` followed by the
     gradient of the activation. The core that computed the sums still has them in its cache: large products are cut for two cores,
@@ -73,7 +89,7 @@ def finish_products(launches: Sequence[Launch], forgotten: Sequence[Span]) -> li
     result = list(launches)
     i = 0
     while i < len(result):
-        if result[i].primitive is matmul.matmul:
+        if result[i].primitive in _PRODUCTS:
             j = next((j for j in range(i + 1, len(result)) if _touches(result[j], result[i].spans[0])), None)
             finished = None if j is None else _finished(result, i, j, forgotten)
             if j is not None and finished is not None:
@@ -93,10 +109,11 @@ def _finished(launches: list[Launch], i: int, j: int, forgotten: Sequence[Span])
     last = launches[j]
     cells = struct.unpack(f"{len(product.row) // 8}q", product.row)
     after = struct.unpack(f"{len(last.row) // 8}q", last.row)
-    end = _ENDS.get((cells[matmul.END_CELL], last.primitive))
-    if end is None:
-        return None
+    place = _PRODUCTS[product.primitive]
+    end = _ENDS.get((cells[place.cell], last.primitive))
     count = len(last.spans)
+    if end is None or (count == 3 and place.factor is None):
+        return None
     z = product.spans[0]
     y = last.spans[0]
     dense = (cells[0], 1, math.prod(product.shapes[0]), *(1,) * (count - 1))
@@ -116,18 +133,22 @@ def _finished(launches: list[Launch], i: int, j: int, forgotten: Sequence[Span])
         part = list(struct.unpack(f"{len(row) // 8}q", row))
         moved = part[0] - cells[0]
         width = len(product.primitive.roles)
-        changes = {0: (after[0], 0)} if factor is None else {0: (after[0], 0), 3: (after[2], 2)}
+        changes = {0: (after[0], 0)}
+        if factor is not None and place.factor is not None:
+            changes[place.factor] = after[2], 2
         for cell, (address, operand) in changes.items():
             part[cell] = address + moved
             if len(part) > width:  # the lengths of the buffers, which only kernels that check their indices get
                 part[width + cell] = after[len(last.primitive.roles) + operand] - moved // 4
-        part[matmul.END_CELL] = end
+        part[place.cell] = end
         return struct.pack(f"{len(part)}q", *part)
 
-    spans = (y, *product.spans[1:3], product.spans[3] if factor is None else factor)
-    shapes = (last.shapes[0], *product.shapes[1:3], product.shapes[3] if factor is None else last.shapes[2])
+    spans, shapes = list(product.spans), list(product.shapes)
+    spans[0], shapes[0] = y, last.shapes[0]
+    if factor is not None and place.factor is not None:
+        spans[place.factor], shapes[place.factor] = factor, last.shapes[2]
     parts = tuple(finished(row) for row in product.parts)
-    return replace(product, row=finished(product.row), parts=parts, spans=spans, shapes=shapes)
+    return replace(product, row=finished(product.row), parts=parts, spans=tuple(spans), shapes=tuple(shapes))
 
 
 def _writes(launch: Launch, span: Span) -> bool:

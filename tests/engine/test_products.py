@@ -271,3 +271,54 @@ def test_convolutions_of_small_integers_are_exact(shape, weight, stride, padding
     np.testing.assert_array_equal(y, expected_y)
     np.testing.assert_array_equal(to_x, expected_x[:, :, edge[0] : edge[0] + shape[2], edge[1] : edge[1] + shape[3]])
     np.testing.assert_array_equal(to_w, expected_w)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("batch", [1, 3, 48])
+@pytest.mark.parametrize("filters", [6, 32])
+@pytest.mark.parametrize("window", [{}, {"stride": 2}, {"padding": 1}])
+def test_activations_and_their_gradients_join_convolutions(activation, batch, filters, window):
+    """Narrow and wide kernels, in one part and in several; the same bits as eagerly, also for NaN and infinite numbers."""
+    stream = rl.Generator(3)
+    layers = [rl.nn.Conv2d(a, filters, 3, generator=stream, **window) for a in (3, filters, filters)]
+    parameters = [p for layer in layers for p in layer.parameters()]
+
+    def step(x):
+        h = x
+        for layer in layers:
+            h = getattr(layer(h), activation)()
+        for p in parameters:
+            p.grad = None
+        loss = (h**2).sum()
+        loss.backward()
+        return loss, h
+
+    compiled = rl.compile(step)
+    for i in range(4):
+        x = rl.randn(batch, 3, 21, 19, generator=rl.Generator(10 + i))
+        if i == 3:
+            x[0, 0, 0, 0], x[-1, 1, 9, 9] = float("nan"), float("inf")
+        expected = [t.detach().numpy().tobytes() for t in step(x)] + [p.grad.numpy().tobytes() for p in parameters]
+        assert [t.detach().numpy().tobytes() for t in compiled(x)] + [p.grad.numpy().tobytes() for p in parameters] == expected
+    names = launches_of(compiled)
+    assert activation not in names
+    assert names.count(f"{activation}_backward") == 1  # that of the last layer, whose gradient no convolution makes
+
+
+def test_a_convolution_without_bias_or_with_another_use_joins_nothing():
+    stream = rl.Generator(3)
+    plain = rl.nn.Conv2d(3, 6, 3, bias=False, generator=stream)
+    used = rl.nn.Conv2d(3, 6, 3, generator=stream)
+
+    @rl.compile
+    @rl.no_grad()
+    def run(x):
+        z = used(x)
+        return plain(x).relu(), z, z.relu()
+
+    x = rl.randn(2, 3, 9, 9, generator=stream)
+    for _ in range(3):
+        a, z, b = run(x)
+        with rl.no_grad():
+            assert a.equal(plain(x).relu()) and z.equal(used(x)) and b.equal(used(x).relu())
+    assert launches_of(run).count("relu") == 2

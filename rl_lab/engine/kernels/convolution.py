@@ -9,6 +9,8 @@ The gradients of each are therefore calls of the other two.
 
 import numpy as np
 
+from rl_lab.engine.kernels.matmul import ADD, ADD_RELU, ADD_TANH, NOTHING, RELU_BACKWARD, TANH_BACKWARD
+from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, largest_of, tile, tile_at
 from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, keep
@@ -16,6 +18,8 @@ from rl_lab.native.primitive import In, Int, Out, OutInt, primitive
 
 F = np.float32
 LARGEST = np.finfo(np.float32).max
+END_CELL = 5
+"""The position of ``end`` in the row of a convolution and of the gradient of its input. The ends are those of `matmul`."""
 
 
 @part
@@ -216,13 +220,33 @@ def _is_finite(x, start, count):
     return others == 0
 
 
+@part
+def activate(out, y, first, count, end):
+    """Apply the activation that ``end`` names to ``count`` numbers from ``out[first]`` on; for a gradient, y is its output."""
+    if end == ADD_RELU:
+        for j in range(first, first + count):
+            out[j] = relu32(out[j])
+    elif end == ADD_TANH:
+        for j in range(first, first + count):
+            out[j] = tanh32(out[j])
+    elif end == RELU_BACKWARD:
+        for j in range(first, first + count):
+            out[j] = F(0) if y[j] <= F(0) else out[j]
+    elif end == TANH_BACKWARD:
+        for j in range(first, first + count):
+            out[j] = out[j] * (F(1) - y[j] * y[j])
+
+
 @primitive
 def convolve(
-    out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, batch: Int, groups: Int,
+    out: Out, space: Out, x: In, weight: In, bias: In, end: Int, batch: Int, groups: Int,
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
-    """out = weight * x + bias. ``space`` is working memory for the spread planes of a sample and its results."""
+    """out = weight * x + bias, if the end is not `NOTHING`, and then the activation that it names.
+
+    ``space`` is working memory for the spread planes of a sample and its results.
+    """
     k = channels * kh * kw
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
     plain = _is_plain(sh, sw, ph, pw)
@@ -262,10 +286,10 @@ def convolve(
                 )
                 f += high
         for f in range(filters):
-            b = bias[group * filters + f] if has_bias else F(0)
+            b = bias[group * filters + f] if end != NOTHING else F(0)
             o = first + f * oh * ow
             if columns == ow:
-                if has_bias:
+                if end != NOTHING:
                     for j in range(oh * ow):
                         out[o + j] += b
             else:
@@ -273,6 +297,8 @@ def convolve(
                     p = planes + f * span + y * columns
                     for z in range(ow):
                         out[o + y * ow + z] = space[p + z] + b
+        if end > ADD:
+            activate(out, out, first, filters * oh * ow, end)
     keep(table)
 
 
@@ -287,13 +313,13 @@ def _reorder(ordered, at, weight, start, filters, channels, elements):
 
 @primitive
 def convolve_to_input(
-    out: Out, space: Out, g: In, weight: In, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, g: In, weight: In, y: In, end: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
     """out = the gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes.
 
-    ``space`` is working memory for the spread planes of a sample, its results, and the weights of a group in the order i, j, filter,
+    If x is the output y of an activation that the end names, out is the gradient of the activation's input. ``space`` is working memory for the spread planes of a sample, its results, and the weights of a group in the order i, j, filter,
     channel.
     """
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
@@ -342,6 +368,8 @@ def convolve_to_input(
                             c += high
             if not plain:
                 _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
+            if end != NOTHING:
+                activate(out, y, start, channels * height * width, end)
     keep(table)
 
 
@@ -428,8 +456,8 @@ def convolve_to_weight(
 
 
 @primitive
-def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
-    """The gradient of the bias: out[f] = the sum of g[n, f, :] over n and the plane."""
+def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int, step: Int):
+    """The gradient of the bias: out[f] = the sum of g[n, f, :] over n and the plane. Samples are ``step`` numbers apart."""
     ones = np.ones(area, np.float32)
     table = np.zeros(1, np.int64)
     f = 0
@@ -437,10 +465,10 @@ def sum_of_planes(out: Out, g: In, batch: Int, filters: Int, area: Int):
         high = largest_of(DOT_ROWS, filters - f)
         target = address_of(out, f, high)
         if batch:
-            source = address_of(g, f * area, ((batch - 1) * filters + high) * area)
+            source = address_of(g, f * area, (batch - 1) * step + high * area)
             factors = np.int64(ones.ctypes.data)
             place = np.int64(table.ctypes.data)
-            dots_at(source, factors, target, area, area, place, 1, high, 1, batch, filters * area, 0)
+            dots_at(source, factors, target, area, area, place, 1, high, 1, batch, step, 0)
         else:
             for k in range(f, f + high):
                 out[k] = F(0)

@@ -6,6 +6,8 @@ sizes, and the order of every sum except for those of the weight's gradient, are
 
 import numpy as np
 
+from rl_lab.engine.kernels.convolution import activate
+from rl_lab.engine.kernels.matmul import ADD, NOTHING
 from rl_lab.engine.kernels.tiles import PANEL, ROWS_AT, tile_of_rows, transpose
 from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep, prefetch
@@ -110,7 +112,7 @@ def convolve_space(filters: int, channels: int, elements: int, area: int, plane:
 
 @primitive
 def convolve_wide(
-    out: Out, space: Out, x: In, weight: In, bias: In, has_bias: Int, batch: Int, groups: Int,
+    out: Out, space: Out, x: In, weight: In, bias: In, end: Int, batch: Int, groups: Int,
     filters: Int, channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
@@ -156,12 +158,14 @@ def convolve_wide(
                 _rows(source, factors, result, starts + 8 * low, steps, targets, count, k, False, ahead, size)
                 ahead += size
                 transpose(result, PANEL, target + 4 * low, area, count, high)
-                if has_bias:
+                if end != NOTHING:
                     for f in range(high):
                         b = bias[group * filters + q * PANEL + f]
                         at = first + f * area + low
                         for j in range(at, at + count):
                             out[j] += b
+                        if end > ADD:
+                            activate(out, out, at, count, end)
     keep(elements)
     keep(pixels)
     keep(lines)
@@ -174,7 +178,7 @@ def to_input_space(filters: int, channels: int, elements: int, plane: int, group
 
 @primitive
 def convolve_to_input_wide(
-    out: Out, space: Out, g: In, weight: In, batch: Int, groups: Int, filters: Int,
+    out: Out, space: Out, g: In, weight: In, y: In, end: Int, batch: Int, groups: Int, filters: Int,
     channels: Int, height: Int, width: Int, oh: Int, ow: Int, kh: Int, kw: Int,
     sh: Int, sw: Int, ph: Int, pw: Int, dh: Int, dw: Int,
 ):  # fmt: skip
@@ -220,8 +224,10 @@ def convolve_to_input_wide(
             if pw == 0:
                 transpose(begin, PANEL, target, height * width, height * width, wide)
             else:
-                for y in range(height):
-                    transpose(begin + 4 * y * columns * PANEL, PANEL, target + 4 * y * width, height * width, width, wide)
+                for row in range(height):
+                    transpose(begin + 4 * row * columns * PANEL, PANEL, target + 4 * row * width, height * width, width, wide)
+            if end != NOTHING:
+                activate(out, y, first, wide * height * width, end)
     keep(pixels)
     keep(planes)
     keep(places)

@@ -14,12 +14,14 @@ from rl_lab.engine.errors import DtypeError, ShapeError
 from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels import wide_convolution as wide
 from rl_lab.engine.kernels.elementwise import add_into
+from rl_lab.engine.kernels.matmul import ADD, NOTHING
 from rl_lab.engine.launch import Part, launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat, dense, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
 from rl_lab.engine.ops.rearrange import pad
+from rl_lab.engine.passes import CUT
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 from rl_lab.engine.types import Gradients
@@ -146,7 +148,7 @@ def _forward(plan: _Plan, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     out = empty(plan.out)
     tensors = (out, x, weight, weight if bias is None else bias)
     steps = (_volume(plan.out), _volume(plan.x), 0, 0)
-    _run(plan.kernel, plan, plan.space, tensors, steps, (int(bias is not None),))
+    _run(plan.kernel, plan, plan.space, tensors, steps, (NOTHING if bias is None else ADD,))
     return out
 
 
@@ -171,8 +173,8 @@ def _to_input(g: Tensor, weight: Tensor, plan: _Plan) -> Tensor:
     """The gradient of the input, (n, channels, h, w), of a convolution with this weight."""
     gradient, kernel = dense(g, weight)
     out = empty(plan.x)
-    steps = (_volume(plan.x), _volume(plan.out), 0)
-    _run(plan.to_input, plan, plan.to_input_space, (out, gradient, kernel), steps)
+    steps = (_volume(plan.x), _volume(plan.out), 0, 0)
+    _run(plan.to_input, plan, plan.to_input_space, (out, gradient, kernel, kernel), steps, (NOTHING,))
     return attach(out, _transposed_convolution_rule, (g, weight), (g, weight), plan)
 
 
@@ -217,8 +219,17 @@ def _to_bias(g: Tensor, plan: _Plan) -> Tensor:
     if tape.modes.grad:
         return g.sum((0, 2, 3))
     (gradient,) = dense(g)
-    out = empty((plan.out[1],))
-    launch(convolution_kernels.sum_of_planes, (out, gradient), (plan.out[0], plan.out[1], plan.out[2] * plan.out[3]))
+    batch, filters, rows, columns = plan.out
+    area = rows * columns
+    out = empty((filters,))
+    halves = [(0, filters)] if filters < 2 or batch * filters * area < CUT else [(0, filters // 2), (filters // 2, filters)]
+    parts: list[Part] = [
+        ((out, gradient), (low, low * area), (batch, high - low, area, filters * area)) for low, high in halves
+    ]
+    if len(parts) == 1:
+        launch(convolution_kernels.sum_of_planes, parts[0][0], parts[0][2])
+    else:
+        launch_parts(convolution_kernels.sum_of_planes, parts, 2 * batch * filters * area)
     return out
 
 

@@ -245,12 +245,12 @@ def _one_hot(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers:
 @_translates("convolve", "convolve_wide")
 def _convolve(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tuple[Any, ...]) -> None:
     out, _, source, weight, bias = tensors
-    has_bias, batch, groups, filters, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw = numbers
+    end, batch, groups, filters, channels, height, width, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw = numbers
     if batch != 1:
         raise Fault(f"{r.who} cannot be exported: a convolution of {batch} pictures for one observation has no translation")
     x = _reshaped(r.read(source, _flat(groups * channels * height * width)), groups, channels, height, width)
     w = r.read(weight, _flat(groups * filters * channels * kh * kw)).reshape(groups, filters, channels, kh, kw)  # type: ignore[union-attr]
-    b = r.read(bias, _flat(groups * filters)) if has_bias else np.zeros(groups * filters, np.float32)
+    b = r.read(bias, _flat(groups * filters)) if end != matmul_kernels.NOTHING else np.zeros(groups * filters, np.float32)
     window = {"oh": oh, "ow": ow, "sh": sh, "sw": sw, "ph": ph, "pw": pw, "dh": dh, "dw": dw}
     result = r.node("convolve", (x, w, b), (groups * filters, oh, ow), FLOAT, window=window)
     r.write(out, result, _flat(groups * filters * oh * ow))
