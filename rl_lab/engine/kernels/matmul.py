@@ -222,7 +222,7 @@ def _pack_rows(source, row, step, target, n, k):
 def _multiply_packed(a, b, out, n, k, m, row, step, ldb, transposed, ldc, result, first, extra, end):
     """`multiply_tiles` with a copy of b, made block by block; of a as well, if tiles are small and b is wide."""
     depth = min(k, DEPTH)
-    packs = FEW_REGISTERS and n >= HEIGHT and m >= FEWEST_PANELS * PANEL
+    packs = (FEW_REGISTERS or row % 1024 == 0) and n >= HEIGHT and m >= FEWEST_PANELS * PANEL
     most = LARGE_BLOCK if packs else BLOCK
     columns = min(max(PANEL, most // depth // PANEL * PANEL), -(-m // PANEL) * PANEL)
     block = np.empty(depth * columns, np.float32)
