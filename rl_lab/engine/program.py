@@ -27,6 +27,7 @@ from rl_lab.engine.recorder import Recorder, sharing, span_of, tensor_facts
 from rl_lab.engine.tensor import Shape, empty, new
 from rl_lab.native import machine
 from rl_lab.native.primitive import Primitive, Real
+from rl_lab.native.threads import new_trials, unwatched
 
 
 class Lock(Protocol):
@@ -177,9 +178,10 @@ class Program:
         launches = self.launches
         rows = [launch.row for launch in launches]
         tables = [machine.parallel_table(x.primitive.address, x.parts) if x.parts else b"" for x in launches]
+        self._trials = new_trials() if any(launch.parts for launch in launches) else unwatched
         for i, launch in enumerate(launches):
             if launch.parts:
-                rows[i] = machine.parallel_row(0, launch.parts, launch.cycles)
+                rows[i] = machine.parallel_row(0, launch.parts, launch.cycles, self._trials)
         lengths = [len(row) // 8 for row in rows]
         self._rows = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if lengths else np.zeros(0, np.int64)
         tables_at = sum(lengths) + np.concatenate([[0], np.cumsum([len(table) // 8 for table in tables])]).astype(np.int64)
@@ -258,7 +260,7 @@ class Program:
             rows = np.concatenate([[offset], rows])
         self._kernels = np.array(kernels, np.int64)
         self._all_rows = np.ascontiguousarray(rows, np.int64)
-        self._row = machine.replay_row(self._kernels, self._all_rows, self._status.words, self._operands)
+        self._row = machine.replay_row(self._kernels, self._all_rows, self._status.words, self._operands, self._trials)
         machine.replay.address  # noqa: B018  compile or load the kernel now, not at the first replay
 
     def _spans_to_save(self) -> list[Span]:

@@ -12,28 +12,36 @@ import numpy as np
 
 from rl_lab.native.pointers import call, copy_bytes, load_int
 from rl_lab.native.primitive import CHECKED, InInt, InOutInt, Int, primitive, primitive_from_source
-from rl_lab.native.threads import SHARING, cycles, may_share, note_region, region_state
+from rl_lab.native.threads import SHARING, WATCHED, cycles, may_share, note_region, note_replay, region_state, unwatched
 
 
 @primitive(keeps_lock=False)
-def replay(kernels: InInt, rows: InInt, status: InInt, count: Int, base: Int):
+def replay(kernels: InInt, rows: InInt, status: InInt, trials: InOutInt, count: Int, base: Int):
     """Call the kernels in order; launch i's row begins ``8 * rows[i]`` bytes after the address ``base``.
 
     Stops before the next launch if a kernel has set ``status[0]``, because later kernels would compute from missing results.
+    ``trials`` is the state of `note_replay`.
     """
+    begin = np.int64(0)
+    if trials[WATCHED] != 0:
+        begin = cycles()
     for i in range(count):
         if status[0] != 0:
             break
         call(kernels[i], base + 8 * rows[i])
+    if trials[WATCHED] != 0 and status[0] == 0:
+        note_replay(trials, cycles() - begin)
 
 
-def replay_row(kernels: np.ndarray, rows: np.ndarray, status: np.ndarray, operands: np.ndarray) -> bytes:
+def replay_row(
+    kernels: np.ndarray, rows: np.ndarray, status: np.ndarray, operands: np.ndarray, trials: np.ndarray = unwatched
+) -> bytes:
     """Pack the row of `replay`: int64 (launches,) addresses and positions, int64 (at least 1,), and the int64 cells of all rows.
 
     The arrays must stay alive.
     """
-    checks = (kernels.size, rows.size, status.size) if CHECKED else ()
-    addresses = (kernels.ctypes.data, rows.ctypes.data, status.ctypes.data)
+    checks = (kernels.size, rows.size, status.size, trials.size) if CHECKED else ()
+    addresses = (kernels.ctypes.data, rows.ctypes.data, status.ctypes.data, trials.ctypes.data)
     return replay.pack(*addresses, kernels.size, operands.ctypes.data, *checks)
 
 
@@ -123,14 +131,14 @@ def _each(table, count, length):
 
 
 @primitive(starts_threads=True)
-def in_parallel(table: Int, count: Int, length: Int, expected: Int, sharing: Int):
+def in_parallel(table: Int, count: Int, length: Int, expected: Int, sharing: Int, choice: Int):
     """Run independent launches on all cores; on one core they would take about ``expected`` cycles in total.
 
     The table at address ``table`` has ``count`` rows of ``length`` cells, each a kernel's address followed by that kernel's row. The cell
-    at address ``sharing`` is 0 in a process that must not enter parallel regions.
+    at address ``sharing`` is 0 in a process that must not enter parallel regions, and the cell at ``choice`` while one core is faster.
     """
     state = region_state()
-    if may_share(state, load_int(sharing, 0)):
+    if load_int(choice, 0) != 0 and may_share(state, load_int(sharing, 0)):
         begin = cycles()
         _each(table, count, length)
         note_region(state, cycles() - begin, expected)
@@ -146,11 +154,11 @@ def parallel_table(kernel: int, rows: Sequence[bytes]) -> bytes:
     return b"".join([head + row for row in rows])
 
 
-def parallel_row(table: int, rows: Sequence[bytes], expected: int) -> bytes:
-    """Pack the row of `in_parallel` for a table at address ``table``."""
-    return in_parallel.pack(table, len(rows), 1 + len(rows[0]) // 8, expected, SHARING)
+def parallel_row(table: int, rows: Sequence[bytes], expected: int, trials: np.ndarray = unwatched) -> bytes:
+    """Pack the row of `in_parallel` for a table at address ``table``. ``trials`` belong to the program, see `note_replay`."""
+    return in_parallel.pack(table, len(rows), 1 + len(rows[0]) // 8, expected, SHARING, trials.ctypes.data)
 
 
 def parallel_tail(count: int, length: int, expected: int) -> bytes:
     """`parallel_row` without its first cell, the address of the table, for ``count`` rows of ``length`` cells."""
-    return struct.pack("4q", count, length, expected, SHARING)
+    return struct.pack("5q", count, length, expected, SHARING, unwatched.ctypes.data)

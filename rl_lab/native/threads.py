@@ -2,8 +2,9 @@
 
 A parallel region waits for its slowest thread. If another process occupies a core, that thread may wait for milliseconds, a thousand
 times the duration of a small product. So each region is timed. A region that does not stall earns credit, and one that stalls spends
-it. Without credit the work stays on one core for a while, longer each time the credit runs out. The division into blocks does not
-depend on the number of cores, so the results do not either.
+it. Without credit the work stays on one core for a while, longer each time the credit runs out. Where data move slowly from core to core,
+two cores can take longer than one although both are free; so each program now and then tries the other way for a few replays. The division
+into blocks does not depend on the number of cores, so the results do not either.
 """
 
 import os
@@ -154,3 +155,49 @@ def note_region(state, taken, expected):
         state[1] = min(max(2 * state[1], _FIRST_REST), _LONGEST_REST)
         state[0] = state[1]
         state[2] = 0
+
+
+# --- one core or several for a whole program ---------------------------------------------------------------------------------
+
+SEVERAL, WATCHED, LEFT, LEAST, OTHER, PERIOD = range(6)
+"""Cells of a program's trials: 1 if it uses several cores now; 1 usually, 2 during a trial of the other way, 0 never to try; replays
+until the next step; the least cycles of the latest `_TRIES` replays; the same before the trial; replays between the last two trials."""
+unwatched = np.array([1, 0, 0, 0, 0, 0], np.int64)
+"""The trials of a program that uses one core only, and of eager code, which uses several cores without a trial."""
+_TRIES = 4
+_FIRST_PERIOD = 64
+_LONGEST_PERIOD = 4096
+_ENDLESS = 1 << 62
+
+
+def new_trials() -> np.ndarray:
+    """The trials of a program that could use several cores."""
+    return np.array([1, 1, _FIRST_PERIOD, _ENDLESS, 0, _FIRST_PERIOD], np.int64)
+
+
+@part
+def note_replay(trials, taken):
+    """Record that a replay took ``taken`` cycles. Every now and then, try one core instead of several or the reverse.
+
+    After a trial the program goes the faster way. The better a way stands the trials, the rarer they become.
+    """
+    trials[LEAST] = min(trials[LEAST], taken)
+    trials[LEFT] -= 1
+    if trials[LEFT] == _TRIES and trials[WATCHED] == 1:
+        trials[LEAST] = _ENDLESS
+    if trials[LEFT] > 0:
+        return
+    if trials[WATCHED] == 1:
+        trials[OTHER] = trials[LEAST]
+        trials[SEVERAL] = 1 - trials[SEVERAL]
+        trials[WATCHED] = 2
+        trials[LEFT] = _TRIES
+    else:
+        if trials[LEAST] + trials[LEAST] // 32 < trials[OTHER]:  # clearly less: the trial's way stays
+            trials[PERIOD] = _FIRST_PERIOD
+        else:
+            trials[SEVERAL] = 1 - trials[SEVERAL]
+            trials[PERIOD] = min(2 * trials[PERIOD], _LONGEST_PERIOD)
+        trials[WATCHED] = 1
+        trials[LEFT] = trials[PERIOD]
+    trials[LEAST] = _ENDLESS

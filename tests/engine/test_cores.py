@@ -125,3 +125,49 @@ def test_sharing_comes_back_when_the_core_is_free_again():
     shared, state = regions(i < 1_000 for i in range(20_000))
     assert shared > 15_000
     assert state[1] == 0  # the next rest would be short, too
+
+
+def _replays(trials, several, one, count):
+    """Replays that take ``several`` or ``one`` cycles; how many of them used several cores."""
+    used = 0
+    for _ in range(count):
+        used += trials[threads.SEVERAL]
+        threads.note_replay(trials, several if trials[threads.SEVERAL] else one)
+    return used
+
+
+def test_a_program_goes_the_faster_way():
+    trials = threads.new_trials()
+    _replays(trials, 100, 150, 2_000)
+    assert _replays(trials, 100, 150, 20_000) > 19_900  # trials of one core are rare
+    _replays(trials, 250, 150, 10_000)  # data move slowly between the cores from now on
+    assert _replays(trials, 250, 150, 20_000) < 100
+    _replays(trials, 100, 150, 10_000)
+    assert _replays(trials, 100, 150, 20_000) > 19_900
+
+
+def test_equal_ways_and_a_missing_counter_change_nothing():
+    for cycles in (0, 100):
+        trials = threads.new_trials()
+        assert _replays(trials, cycles, cycles, 20_000) > 19_900
+
+
+def test_a_program_tries_one_core_and_keeps_its_bits():
+    layers = [rl.nn.Linear(a, b, generator=rl.Generator(0)) for a, b in ((300, 400), (400, 300))]
+
+    @rl.no_grad()
+    def run(x):
+        return layers[1](layers[0](x).tanh())
+
+    compiled = rl.compile(run)
+    x = rl.randn(256, 300, generator=rl.Generator(1))
+    expected = run(x).numpy().tobytes()
+    seen = set()
+    for _ in range(80):
+        assert compiled(x).numpy().tobytes() == expected
+        seen.add(int(compiled.programs[0]._trials[threads.SEVERAL]))
+    assert seen == {0, 1}
+    small = rl.compile(lambda x: x + 1)
+    for _ in range(5):
+        small(x[:2, :2].clone())
+    assert small.programs[0]._trials is threads.unwatched

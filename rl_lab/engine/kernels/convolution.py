@@ -319,7 +319,9 @@ def convolve_to_input(
 ):  # fmt: skip
     """out = the gradient of x: a transposed convolution of g. Each element (i, j) of the filters adds its products to shifted planes.
 
-    If x is the output y of an activation that the end names, out is the gradient of the activation's input. ``space`` is working memory for the spread planes of a sample, its results, and the weights of a group in the order i, j, filter,
+    If x is the output y of an activation that the end names, out is the gradient of the activation's input.
+
+    ``space`` is working memory for the spread planes of a sample, its results, and the weights of a group in the order i, j, filter,
     channel.
     """
     rows, columns = _plane_size(height, width, sh, sw, ph, pw)
