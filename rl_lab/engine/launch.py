@@ -211,6 +211,8 @@ def lengths_of(tensors: Sequence[Buffer]) -> list[int]:
 
 
 _dtype_of = operator.attrgetter("dtype")
+CUT = 65_536
+"""Elements from which work on single elements is cut in two; below, waking a second core costs more than it saves."""
 _KINDS = {"float32": float32, "int64": int64, "uint8": bool_}
 
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_lab.engine.kernels import convolution, elementwise, matmul, wide_convolution
+from rl_lab.engine.launch import CUT
 from rl_lab.native.primitive import ITEMSIZE, Primitive
-
-CUT = 65_536  # elements from which an elementwise launch is cut in two; below, waking a second core costs more than it saves
 
 Span = tuple[int, int]
 """The address of the first byte, and the address after the last byte."""

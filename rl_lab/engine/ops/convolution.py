@@ -15,13 +15,12 @@ from rl_lab.engine.kernels import convolution as convolution_kernels
 from rl_lab.engine.kernels import wide_convolution as wide
 from rl_lab.engine.kernels.elementwise import add_into
 from rl_lab.engine.kernels.matmul import ADD, NOTHING
-from rl_lab.engine.launch import Part, launch, launch_parts
+from rl_lab.engine.launch import CUT, Part, launch, launch_parts
 from rl_lab.engine.ops.gathering import scatter_sum
 from rl_lab.engine.ops.layout import cat, dense, embed
 from rl_lab.engine.ops.matmul import PRODUCTS_A_CYCLE, blocks_of
 from rl_lab.engine.ops.operands import INTEGERS, elementwise_into
 from rl_lab.engine.ops.rearrange import pad
-from rl_lab.engine.passes import CUT
 from rl_lab.engine.tape import Node, attach
 from rl_lab.engine.tensor import Shape, Tensor, empty, owned
 from rl_lab.engine.types import Gradients
