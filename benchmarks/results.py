@@ -80,7 +80,7 @@ HEADLINE = (
     ("dqn", "CartPole-v1"),
     ("ppo", "Acrobot-v1"),
     ("sac", "MountainCarContinuous-v0"),
-    ("ppo", "LunarLander-v3"),
+    ("pqn", "LunarLander-v3"),
     ("pqn", "MinAtar/Breakout-v1"),
     ("pqn", "MinAtar/Asterix-v1"),
 )
