@@ -28,6 +28,8 @@ NOT_ALWAYS_INSTALLED = re.compile("LunarLander|BipedalWalker|Hopper|Walker2d|Hal
 
 FEW = ("ars", "es", "cmaes", "drqn")
 """Agents with presets for some environments of the table."""
+UNLEARNED = {("neat", "Catch-v0"), ("neat", "Bricks-v0"), ("reinforce", "Bricks-v0")}
+"""Games that these agents did not learn with any settings that were tried, in up to 30 million steps: a preset would promise too much."""
 OFFLINE = ("bc", "iql")
 """Agents whose settings depend on a dataset that the user has, so they have no presets."""
 
@@ -35,7 +37,8 @@ OFFLINE = ("bc", "iql")
 @pytest.mark.parametrize("env", TABLE)
 @pytest.mark.parametrize("name", [name for name in AGENTS if name not in (*FEW, *OFFLINE)])
 def test_where_an_agent_can_act_there_is_a_preset(name, env):
-    assert (env in PRESETS[name]) == (TABLE[env] in AGENTS[name].action_spaces)
+    expected = TABLE[env] in AGENTS[name].action_spaces and (name, env) not in UNLEARNED
+    assert (env in PRESETS[name]) == expected
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if name in FEW])
