@@ -13,6 +13,7 @@ from rl_lab.engine.kernels.tiles import (
     DOT_COLUMNS_OF_ROW,
     DOT_ROWS,
     FEW_REGISTERS,
+    FEW_TERMS,
     HEIGHT,
     HEIGHTS,
     LANES,
@@ -20,6 +21,7 @@ from rl_lab.engine.kernels.tiles import (
     WIDE,
     dots,
     largest_of,
+    strip,
     tile,
     tile_of_packed,
     transpose,
@@ -69,6 +71,8 @@ LARGE_BLOCK = 32_768
 """Numbers of b in a block where a is packed as well."""
 ROWS = 120
 """Rows of a that are multiplied by all panels of a block before the next rows, if both are packed: a multiple of `HEIGHT`."""
+FEWEST_ROWS = 4
+"""The rows from which strips pay."""
 FEWEST_PANELS = 8
 """The panels of b from which packing a pays."""
 UNPACKED = 4_096
@@ -148,6 +152,16 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
     panel = k * PANEL if packed else PANEL
     distance = PANEL if packed else ldb
     i = 0
+    if k <= FEW_TERMS and n >= FEWEST_ROWS and not continued:
+        while i < n:
+            height = min(ROWS, n - i)
+            right = b
+            for j in range(0, m, PANEL):
+                strip(a + 4 * i * row, right, out + 4 * (i * ldc + j), height, k, row, step, distance, ldc, min(PANEL, m - j))
+                right += 4 * panel
+            if end != NOTHING:
+                _finish(result, first + i * ldc, extra, column, height, m, ldc, end)
+            i += height
     while i < n:
         height = largest_of(HEIGHTS, n - i)
         left = a + 4 * i * row

@@ -28,6 +28,8 @@ FEW_REGISTERS = not _MANY_REGISTERS
 """Whether tiles are so small that reading rows of a that lie far apart costs as much as multiplying."""
 PANEL = 2 * WIDTH
 """Columns of a full tile."""
+FEW_TERMS = 8 if _MANY_REGISTERS else 4
+"""Terms of the sums of a strip, at most: its part of b stays in registers."""
 WIDE = {1: 8 * WIDTH, 2: 4 * WIDTH}
 """Columns of a wide tile, by its rows: few rows need more columns, so that enough sums run side by side."""
 FEWEST = 40
@@ -260,6 +262,72 @@ def tile_at(_, a, b, out, k, row, step, table, ldc, height, width):
 
     def build(context, builder, signature, args):
         builder.call(_shared(builder.module, "rl_lab_tile_at", 10, _tiles_at), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 10), build
+
+
+def _strip(builder, terms, vectors, mask, count, a, b, out, n, row, step, ldb, ldc):
+    """Emit the code of a strip: the rows of b are loaded once, then each row of a passes by them."""
+    masks = [None] * (vectors - 1) + [mask]
+    fma = _declared(builder, f"llvm.fmuladd.v{WIDTH}f32", _VECTOR, [_VECTOR] * 3)
+    lines = [builder.gep(b, [builder.mul(ldb, _INT(p))]) for p in range(terms)]
+    columns = [
+        [_load_lanes(builder, _vector_at(builder, line, _INT(v * WIDTH)), lanes) for v, lanes in enumerate(masks)]
+        for line in lines
+    ]
+    distances = [builder.mul(step, _INT(p)) for p in range(terms)]
+    before = builder.block
+    loop, done = builder.append_basic_block("rows"), builder.append_basic_block("strip_end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    i, left, target = builder.phi(_INT), builder.phi(_POINTER), builder.phi(_POINTER)
+    sums = [_ZERO] * vectors
+    for distance, vectors_of_b in zip(distances, columns, strict=True):
+        number = _splat(builder, _load(builder, builder.gep(left, [distance])))
+        sums = [builder.call(fma, [number, column, total]) for column, total in zip(vectors_of_b, sums, strict=True)]
+    for v, lanes in enumerate(masks):
+        _store_lanes(builder, [sums[v]], [_vector_at(builder, target, _INT(v * WIDTH))], lanes, count)
+    after = builder.block
+    i_after = builder.add(i, _INT(1))
+    following = (i_after, builder.gep(left, [row]), builder.gep(target, [ldc]))
+    for value, start, moved in zip((i, left, target), (_INT(0), a, out), following, strict=True):
+        value.add_incoming(start, before)
+        value.add_incoming(moved, after)
+    builder.cbranch(builder.icmp_signed("<", i_after, n), loop, done)
+    builder.position_at_end(done)
+
+
+def _strips(builder, args):
+    """The code of `strip`."""
+    a, b, out = (builder.inttoptr(x, _POINTER) for x in args[:3])
+    n, k, row, step, ldb, ldc, width = args[3:]
+    end = builder.append_basic_block("end")
+    narrow = builder.icmp_signed("<=", width, _INT(WIDTH))
+    count = builder.select(narrow, width, builder.sub(width, _INT(WIDTH)))
+    mask = _mask_of(builder, count)
+    partial = builder.select(narrow, _INT(64), _INT(128))
+    kind = builder.select(builder.icmp_signed("==", width, _INT(PANEL)), _INT(0), partial)
+    switch = builder.switch(builder.add(k, kind), end)
+    for terms in range(1, FEW_TERMS + 1):
+        for code, shape in ((0, (2, None)), (64, (1, mask)), (128, (2, mask))):
+            block = builder.append_basic_block(f"strip{terms}")
+            switch.add_case(_INT(terms + code), block)
+            builder.position_at_end(block)
+            _strip(builder, terms, *shape, count, a, b, out, n, row, step, ldb, ldc)
+            builder.branch(end)
+    builder.position_at_end(end)
+
+
+@intrinsic
+def strip(_, a, b, out, n, k, row, step, ldb, ldc, width):
+    """A `tile` of any number n of rows, at least 1, for sums of at most `FEW_TERMS` terms; ``width`` is at most `PANEL`.
+
+    A tile of so few terms would take longer to begin and to end than to compute.
+    """
+
+    def build(context, builder, signature, args):
+        builder.call(_shared(builder.module, "rl_lab_strip", 10, _strips), args)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), build
