@@ -28,7 +28,7 @@ FEW_REGISTERS = not _MANY_REGISTERS
 """Whether tiles are so small that reading rows of a that lie far apart costs as much as multiplying."""
 PANEL = 2 * WIDTH
 """Columns of a full tile."""
-FEW_TERMS = 8 if _MANY_REGISTERS else 4
+FEW_TERMS = 12 if _MANY_REGISTERS else 4
 """Terms of the sums of a strip, at most: its part of b stays in registers."""
 WIDE = {1: 8 * WIDTH, 2: 4 * WIDTH}
 """Columns of a wide tile, by its rows: few rows need more columns, so that enough sums run side by side."""
