@@ -211,10 +211,14 @@ _MUJOCO = "a million steps of SAC with 256-256 networks take 1.2 hours a seed on
 UNMEASURED = {
     "BipedalWalker-v3": "half a million steps of TQC take more than an hour a seed on one core",
     "BipedalWalkerHardcore-v3": "two million steps of TQC take several hours a seed on one core",
-    **dict.fromkeys(("HalfCheetah-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5"), _MUJOCO),
-    "Hopper-v5": f"PPO, whose figure in rl-zoo is 2,410. SAC and TQC are not measured: {_MUJOCO}",
+    **dict.fromkeys(("Ant-v5", "Swimmer-v5"), _MUJOCO),
 }
 """Environments with a published figure and without a run, and the reason."""
+MISSED = {
+    env: f"PPO, whose figure in rl-zoo is {figure}. SAC and TQC are not measured: {_MUJOCO}"
+    for env, figure in (("HalfCheetah-v5", "5,819"), ("Hopper-v5", "2,410"), ("Walker2d-v5", "3,479"))
+}
+"""Why the best agent here misses the highest published figure, where that is known."""
 
 
 def judged(bar: Bar, row: Row | None) -> list[str]:
@@ -260,9 +264,9 @@ def highest_table(rows: Sequence[Row]) -> list[str]:
         own = [row for row in rows if row.key[1] == env]
         if own:
             best = max(own, key=lambda row: row.mean)
-            verdict = "met" if round(best.mean, 1) >= highest else f"**missed** by {number(highest - best.mean)}"
-            if env in UNMEASURED:
-                verdict += f". {UNMEASURED[env]}"
+            verdict = "met"
+            if round(best.mean, 1) < highest:
+                verdict = f"**missed** by {number(highest - best.mean)}" + (f". {MISSED[env]}" if env in MISSED else "")
             cells += [label(best.key[0]), f"{number(best.mean)} ({len(best.runs)})", number(min(best.returns)), verdict]
         else:
             cells += ["", "", "", f"not measured: {UNMEASURED.get(env, 'no run yet')}"]
