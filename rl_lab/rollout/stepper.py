@@ -243,6 +243,8 @@ class Stepper:
         self.elapsed = found["elapsed"]
         self.returns = found["returns"]
         self._resetting = found["resetting"]
+        if isinstance(self.envs, SyncVectorEnv):  # the environments alone do not know which of them their next step must reset
+            self.envs._autoreset_envs = self._resetting.copy()
         self.action_mask = found["action_mask"]
         self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
 

@@ -1,9 +1,12 @@
 """The contract of agents: the checks of `rl_lab.testing` on all registered agents, and further promises of rl_lab's own agents."""
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rl_lab.experiment import Agent, Fault
 from rl_lab.experiment.environments import make_environments
@@ -135,6 +138,32 @@ def test_environments_that_reset_in_the_next_step(name):
     for _ in range(8):
         metrics = agent.step()
     assert all(np.isfinite(value) for value in metrics.values())
+
+
+def sync_environments(mode: AutoresetMode) -> SyncVectorEnv:
+    return SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2, autoreset_mode=mode)
+
+
+def native_environments(mode: AutoresetMode) -> VectorEnv:
+    return gym.make_vec("rl_lab/CartPole-v1", 2, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("how", ["file", "copy"])
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize("make", [sync_environments, native_environments])
+def test_vector_environments_continue_where_an_episode_has_just_ended(make, mode, how, tmp_path):
+    """Also where the next step must reset an environment: it does so in the restored environments, as in the others."""
+    agent = AGENTS["dqn"](make(mode), seed=1, **SMALL["dqn"] | {"train_frequency": 2, "n_steps": 1})
+    while "charts/episodic_return" not in agent.step():
+        pass
+    agent.save(tmp_path / "agent")
+    twin = copy.deepcopy(agent) if how == "copy" else type(agent).load(tmp_path / "agent", make(mode))
+    assert twin.continues
+    for _ in range(60):
+        agent.step()
+        twin.step()
+    mine, yours = content(agent.state_dict()), content(twin.state_dict())
+    assert [key for key in mine if mine[key] != yours[key]] == []
 
 
 @pytest.mark.parametrize("env", ["rl_lab/Catch-v0", "rl_lab/Bricks-v0"])
