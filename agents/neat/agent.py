@@ -263,10 +263,11 @@ class NEAT(Agent):
 
     def begin_episodes(self, begins: np.ndarray) -> None:
         """Clear the recurrent state of the rows (batch,) in which the next observation begins an episode."""
-        if len(self._states) == len(begins):
+        shape = (len(begins), self._champion_networks().state_size)
+        if self._states.shape == shape:
             self._states[begins] = 0.0
         else:
-            self._states = np.zeros((0, 0), np.float32)
+            self._states = np.zeros(shape, np.float32)
 
     def _champion_networks(self) -> Networks:
         if self._acting is None:

@@ -20,7 +20,7 @@ from gymnasium.vector import VectorEnv
 import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
 from rl_lab.engine.kernels import usual
-from rl_lab.experiment.config import Between, Search, as_plain, make_config, read_toml
+from rl_lab.experiment.config import Between, Search, as_plain, check_config, make_config, number_of, read_toml
 from rl_lab.experiment.environments import (
     Setup,
     absent_environments,
@@ -125,6 +125,8 @@ class Agent:
         channels: str = "auto",
         **settings: Any,
     ):
+        if not isinstance(preset, (bool, np.bool_)):
+            raise Fault(f"preset must be True or False, got {preset!r}")
         tuned = preset_for(type(self), name_of_agent(type(self)), env) if preset and isinstance(env, str) else {}
         names = {field.name for field in dataclasses.fields(self.Config)}
         presets = as_presets(preprocess or tuned.get("preprocess", ()))
@@ -139,7 +141,7 @@ class Agent:
             backend=backend,
             vectorization=vectorization,
             frame_stack=int(tuned.get("frame_stack", frame_stack)) if frame_stack == 1 else frame_stack,
-            time_aware=bool(tuned.get("time_aware", time_aware)) or time_aware,
+            time_aware=bool(tuned.get("time_aware", False)) if time_aware is False else time_aware,
             env_kwargs=env_kwargs or tuned.get("env_kwargs", ()),
             wrapper=wrapper or tuned.get("wrapper", ()),
             preprocess=presets,
@@ -309,7 +311,7 @@ class Agent:
 
         Observations are those of the environment that the agent was made for, before flattening. An agent with memory returns a pair:
         the action and the ``state`` to pass with the next observation; None starts an episode. Raises ShapeError for an observation
-        of another shape.
+        or a state of another shape.
         """
         if type(observation) is np.ndarray and observation.dtype == self.observation_dtype and observation.shape == self.shape:
             x = observation
@@ -326,15 +328,32 @@ class Agent:
             return single(actions) if one else actions
         kept = getattr(self, self.acting_memory)
         try:
-            if state is None:
-                self.begin_episodes(np.ones(len(x), bool))
-            else:
-                setattr(self, self.acting_memory, state)
+            setattr(self, self.acting_memory, copy.deepcopy(kept))  # acting may write into it
+            self.begin_episodes(np.ones(len(x), bool))
+            if state is not None:
+                setattr(self, self.acting_memory, self._given_memory(state, getattr(self, self.acting_memory)))
             actions = self.act(x, deterministic, mask)
             after = copy.deepcopy(getattr(self, self.acting_memory))
         finally:
             setattr(self, self.acting_memory, kept)
         return (single(actions) if one else actions), after
+
+    def _given_memory(self, state: Any, fresh: Any) -> Any:
+        """A copy of the state that `predict` was given. Raises ShapeError if it does not have the shape of a ``fresh`` memory.
+
+        `act` begins episodes if the number of rows has changed: it would ignore the state of another batch.
+        """
+        if not isinstance(fresh, (rl.Tensor, np.ndarray)):
+            return copy.deepcopy(state)
+        if not isinstance(state, (rl.Tensor, np.ndarray)) or tuple(state.shape) != tuple(fresh.shape):
+            found = f"shape {tuple(state.shape)}" if hasattr(state, "shape") else f"type {type(state).__name__}"
+            raise ShapeError(
+                f"{type(self).__name__}.predict takes a state of shape {tuple(fresh.shape)} with {len(fresh)} observations, got {found}: "
+                "pass the state that predict returned for the observations before, or None to begin episodes"
+            )
+        given, wanted = (part.detach().numpy() if isinstance(part, rl.Tensor) else part for part in (state, fresh))
+        array = np.array(given, wanted.dtype)
+        return array if isinstance(fresh, np.ndarray) else rl.from_numpy(array)
 
     def _arrays(self, observation: Any) -> tuple[np.ndarray, bool, Any]:
         """Convert an observation or a batch to (array, True for a single observation, its mask or masks). Raises ShapeError for others."""
@@ -435,10 +454,15 @@ class Agent:
         Schedules reach their end with the last of these steps. ``callback(agent, metrics)`` is called after each step and may return
         False to stop. Raises NumericalError as `advance` does, and EnvironmentFault if an environment fails.
         """
-        if not isinstance(total_timesteps, (int, float, np.number)) or not total_timesteps >= 1 or total_timesteps % 1:
+        steps = number_of(int, total_timesteps) if not isinstance(total_timesteps, str) else None
+        if steps is None or steps < 1:
             raise Fault(f"total_timesteps must be an integer of at least 1, got {total_timesteps!r}")
-        total = self.timesteps + int(total_timesteps)
-        self.config = dataclasses.replace(self.config, total_timesteps=total)
+        if callback is not None and not callable(callback):
+            raise Fault(f"callback must be a function of the agent and its metrics, got {callback!r}")
+        total = self.timesteps + steps
+        config = dataclasses.replace(self.config, total_timesteps=total)
+        check_config(config)
+        self.config = config
         shown = make_progress(total) if progress else NoProgress()
         begin = time.perf_counter()
         first = self.timesteps

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.files import LARGEST_CONFIG, read_file
 from rl_lab.experiment.suggestions import nearest, nearest_option
@@ -113,6 +115,8 @@ def parse_value(name: str, kind: type, value: object) -> Any:
 
 def number_of(kind: type, value: object) -> int | float | None:
     """The number that a text or value stands for, or None. An integer may be written as 1_000 or 1e3."""
+    if isinstance(value, (np.integer, np.floating)):
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
     try:

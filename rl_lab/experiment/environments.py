@@ -122,7 +122,7 @@ def choose_setup(
 
     Raises Fault if the id is unknown or the settings contradict each other, such as backend "native" without a native environment.
     """
-    _require_choices(backend, vectorization, channels, frame_stack)
+    _require_choices(backend, vectorization, channels, frame_stack, time_aware)
     arguments = as_arguments(env_kwargs)
     wrappers = as_wrappers(wrapper)
     presets = as_presets(preprocess)
@@ -165,8 +165,8 @@ def choose_setup(
     )
 
 
-def _require_choices(backend: str, vectorization: str, channels: str, frame_stack: int) -> None:
-    """Raise Fault for a word that is not among the choices, or a number of frames below 1."""
+def _require_choices(backend: str, vectorization: str, channels: str, frame_stack: int, time_aware: bool) -> None:
+    """Raise Fault for a word that is not among the choices, a number of frames below 1, or a switch that is not a bool."""
     for name, given, choices in (
         ("backend", backend, BACKENDS),
         ("vectorization", vectorization, VECTORIZATIONS),
@@ -176,6 +176,8 @@ def _require_choices(backend: str, vectorization: str, channels: str, frame_stac
             raise Fault(f"{name} must be one of {', '.join(choices)}, got {given!r}")
     if not isinstance(frame_stack, (int, np.integer)) or isinstance(frame_stack, bool) or frame_stack < 1:
         raise Fault(f"frame_stack must be an integer of at least 1, got {frame_stack!r}")
+    if not isinstance(time_aware, (bool, np.bool_)):
+        raise Fault(f"time_aware must be True or False, got {time_aware!r}")
 
 
 def _native_takes(native: type[NativeVectorEnv], arguments: Mapping[str, Any]) -> bool:
@@ -430,7 +432,7 @@ def setup_of(
     """
     if isinstance(what, Setup):
         return what
-    _require_choices(backend, vectorization, channels, frame_stack)
+    _require_choices(backend, vectorization, channels, frame_stack, time_aware)
     wrapping: dict[str, Any] = {
         "vectorization": vectorization,
         "frame_stack": frame_stack,

@@ -15,6 +15,8 @@ from rl_lab.agents.sac import SAC
 from rl_lab.engine.errors import EnvironmentFault, ShapeError
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.experiment.faults import Fault
+from rl_lab.testing import content
+from tests.runs import AGENTS
 
 SMALL: dict[str, Any] = {"network": "mlp:4"}
 ROLLOUT: dict[str, Any] = {"num_steps": 8, "batch_size": 8, **SMALL}
@@ -73,6 +75,9 @@ class MaskedByProperty(Masked):
         ({"seed": None}, "seed must be an integer of at least 0, got None"),
         ({"seed": 1.7}, "seed must be an integer"),
         ({"seed": -1}, "seed must be an integer"),
+        ({"time_aware": "no"}, "time_aware must be True or False, got 'no'"),
+        ({"time_aware": None}, "time_aware must be True or False, got None"),
+        ({"preset": "no"}, "preset must be True or False, got 'no'"),
     ],
 )
 @pytest.mark.parametrize("env", [World, "CartPole-v1"], ids=["class", "id"])
@@ -83,13 +88,41 @@ def test_words_and_numbers_that_do_not_exist(env, given, message):
         DQN(env, **given, **SMALL)
 
 
-@pytest.mark.parametrize("steps", [float("nan"), float("inf"), 0, -3, 1.5, "100", None])
+@pytest.mark.parametrize("steps", [float("nan"), float("inf"), 0, -3, 1.5, "100", None, True, 1j, np.complex64(9), np.array(9)])
 def test_a_number_of_steps_is_whole(steps):
     agent = DQN(World, **SMALL)
     with pytest.raises(Fault, match="total_timesteps must be an integer"):
         agent.learn(steps)
     assert agent.timesteps == 0
     assert 10 <= agent.learn(1e1).timesteps < 20
+
+
+def test_a_number_of_steps_has_64_bits():
+    agent = DQN(World, **SMALL)
+    with pytest.raises(Fault, match="total-timesteps must be an integer of 64 bits"):
+        agent.learn(10**400)
+    assert agent.config == DQN(World, **SMALL).config
+
+
+@pytest.mark.parametrize("callback", [5, [lambda agent, metrics: None], "stop"])
+def test_a_callback_is_a_function(callback):
+    agent = DQN(World, **SMALL)
+    with pytest.raises(Fault, match="callback must be a function"):
+        agent.learn(10, callback)
+    assert agent.timesteps == 0
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint16, np.float16, np.float32, np.float64])
+def test_numbers_of_numpy_are_numbers(kind):
+    """As the elements of np.arange or np.logspace, in settings as in num_envs and seed."""
+    agent = DQN(World, batch_size=kind(16), learning_rate=kind(1), gamma=kind(0.5), **SMALL)
+    assert agent.config == DQN(World, batch_size=16, learning_rate=1.0, gamma=float(kind(0.5)), **SMALL).config
+    assert {type(agent.config.batch_size), type(agent.config.learning_rate)} == {int, float}
+    assert 16 <= agent.learn(kind(16)).timesteps < 20
+    with pytest.raises(Fault, match="batch-size takes an integer"):
+        DQN(World, batch_size=np.float32(16.5), **SMALL)
+    with pytest.raises(Fault, match="gamma must be a finite number"):
+        DQN(World, gamma=np.float32(np.nan), **SMALL)
 
 
 @pytest.mark.parametrize(
@@ -245,3 +278,31 @@ def test_saving_where_no_file_can_be(path, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=path.partition("/")[0].replace(".", r"\.")):
         DQN("CartPole-v1", preset=False, **SMALL).save(path)
     assert not list(tmp_path.iterdir())
+
+
+MEMORIES = {
+    "drqn": {"network": "mlp:4", "memory": 4},
+    "recurrent_ppo": {"network": "mlp:4", "memory": 4},
+    "neat": {"population": 4, "recurrent": True},
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_state_belongs_to_the_observations(name):
+    """A state of another number of rows, or that is none, is refused; one that fits is read, not written."""
+    agent = AGENTS[name](World, **MEMORIES[name])
+    batch = np.eye(3, dtype=np.float32)
+    for deterministic in (True, False):
+        _, one = agent.predict(batch[0], deterministic=deterministic)
+        _, three = agent.predict(batch, deterministic=deterministic)
+        before = content([one, three, agent.state_dict()])
+        for observation, state in ((batch, one), (batch[:2], three), (batch[0], three), (batch, np.zeros((3, 1))), (batch, 5)):
+            with pytest.raises(ShapeError, match="or None to begin episodes"):
+                agent.predict(observation, state, deterministic=deterministic)
+        assert content([one, three, agent.state_dict()]) == before
+        _, next_one = agent.predict(batch[1], one)
+        _, next_three = agent.predict(batch[1:2].repeat(3, 0), three)
+        _, again = agent.predict(batch[1], one)
+        assert content(again) == content(next_one)
+        assert np.allclose(np.asarray(next_one)[0], np.asarray(next_three)[0], atol=1e-6)
+        assert content([one, three]) == {key: before[key] for key in content([one, three])}
