@@ -723,8 +723,18 @@ def find_agent(name: str) -> type[Agent]:
 
 
 def registered_name(name: str) -> str:
-    """The name under which an agent is registered, for a name in other capitals such as ``DQN``; any other name as it is."""
-    return name.lower() if name.lower() in {entry.name for entry in entry_points(group="rl_lab.agents")} else name
+    """The name under which an agent is registered, for a name in other capitals or for its ``module:Class``; any other name as it is."""
+    found = entry_points(group="rl_lab.agents")
+    if name.lower() in found.names:
+        return name.lower()
+    return next((entry.name for entry in found if entry.value == name), name)
+
+
+def name_in_run(agent: str | type) -> str:
+    """How a run names an agent, which is given as a name or a class. Raises Fault for anything else."""
+    if not isinstance(agent, (str, type)):
+        raise Fault(f"an agent is given by its name, such as 'ppo', or as its class, not as {agent!r}")
+    return agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
 
 
 def adopt(found: type) -> type[Agent]:

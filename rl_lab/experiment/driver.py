@@ -18,7 +18,7 @@ import rl_lab
 from rl_lab.engine.errors import EnvironmentFault, NumericalError
 from rl_lab.engine.kernels import usual
 from rl_lab.experiment import dashboard
-from rl_lab.experiment.agent import Agent, find_agent, note_of_preset, preset_for, registered_name
+from rl_lab.experiment.agent import Agent, find_agent, name_in_run, note_of_preset, preset_for, registered_name
 from rl_lab.experiment.config import as_complete, as_plain, make_config, option_name, setting
 from rl_lab.experiment.environments import (
     BACKENDS,
@@ -396,8 +396,7 @@ def train(agent: str | type[Agent], env: str, *, progress: bool = False, **setti
     ``settings`` are the options of the command by name: hyperparameters, ``seed``, ``num_envs``, ``run_dir``, ``eval_frequency`` and so on.
     Raises Fault for settings that the command refuses, before anything is created.
     """
-    name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
-    plan = make_plan({**settings, "agent": name, "env": env})
+    plan = make_plan({**settings, "agent": name_in_run(agent), "env": env})
     shown = make_progress(plan.config.total_timesteps) if progress else NoProgress()
     return carry_out(plan, shown).run
 

@@ -32,8 +32,13 @@ def own_id(env_id: str) -> str:
 def full_id(env_id: str) -> str:
     """Return ``rl_lab/<env_id>`` if only that id is registered, else ``env_id``: the lab's environments may be named without prefix.
 
-    An id with a namespace is returned as it is: its package may register it later.
+    An id with a namespace is returned as it is: its package may register it later. Raises Fault for what is not a text.
     """
+    if not isinstance(env_id, str):
+        raise Fault(
+            f"a run names its environment, by an id such as CartPole-v1 or by module:Class, got {env_id!r}: give it to the agent itself, "
+            "as in PPO(env).learn(50_000)"
+        )
     own = own_id(env_id)
     return own if env_id not in gym.registry and "/" not in env_id and own in gym.registry else env_id
 

@@ -13,6 +13,9 @@ from rl_lab.agents.dqn import DQN
 from rl_lab.agents.ppo import PPO
 from rl_lab.agents.sac import SAC
 from rl_lab.engine.errors import EnvironmentFault, ShapeError
+from rl_lab.experiment import sweep, train
+from rl_lab.experiment.agent import name_in_run
+from rl_lab.experiment.driver import make_plan
 from rl_lab.experiment.evaluation import evaluate
 from rl_lab.experiment.faults import Fault
 from rl_lab.testing import content
@@ -306,3 +309,29 @@ def test_a_state_belongs_to_the_observations(name):
         assert content(again) == content(next_one)
         assert np.allclose(np.asarray(next_one)[0], np.asarray(next_three)[0], atol=1e-6)
         assert content([one, three]) == {key: before[key] for key in content([one, three])}
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn", "neat", "sac"])
+def test_a_class_is_trained_as_its_name(name):
+    """With the same preset, and in a directory of the same name."""
+    plan = make_plan({"agent": name, "env": "CartPole-v1"})
+    for other in (name.upper(), name_in_run(AGENTS[name])):
+        assert make_plan({"agent": other, "env": "CartPole-v1"}) == plan
+    assert plan.config != AGENTS[name].Config()
+
+
+@pytest.mark.parametrize("call", [train, sweep])
+@pytest.mark.parametrize(
+    ("agent", "env", "message"),
+    [
+        ("dqn", World, "a run names its environment, .* give it to the agent itself"),
+        ("dqn", None, "a run names its environment"),
+        ("dqn", "", "named by its id"),
+        (5, "CartPole-v1", "an agent is given by its name, such as 'ppo', or as its class, not as 5"),
+        (None, "CartPole-v1", "an agent is given by its name"),
+    ],
+)
+def test_a_run_has_names(call, agent, env, message, workplace):
+    with pytest.raises(Fault, match=message):
+        call(agent, env)
+    assert not any(workplace.iterdir())

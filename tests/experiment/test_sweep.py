@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rl_lab import sweep, train
@@ -286,6 +287,9 @@ def test_seeds_and_grids_are_read():
     assert read_seeds(["2-4,9"]) == (2, 3, 4, 9)
     assert read_seeds([7]) == (7,)
     assert read_seeds(2) == (1, 2)
+    assert read_seeds(range(7, 9)) == read_seeds(np.array([7, 8])) == (7, 8)
+    assert read_seeds(range(7, 8)) == (7,)
+    assert read_seeds(np.int64(2)) == (1, 2)
     assert grid(["a=1,2", "network=mlp:8,8|mlp:4"]) == [
         {"a": a, "network": network} for a in ("1", "2") for network in ("mlp:8,8", "mlp:4")
     ]

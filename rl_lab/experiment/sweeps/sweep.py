@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from rl_lab.experiment.agent import Agent
+from rl_lab.experiment.agent import Agent, name_in_run
 from rl_lab.experiment.analysis import bootstrap_interval, interquartile_mean
 from rl_lab.experiment.config import as_complete, as_plain, make_config, read_toml, setting
 from rl_lab.experiment.driver import Plan, make_plan
@@ -52,7 +52,8 @@ FIRST_TUNED = 1001
 
 
 def read_seeds(given: Any) -> tuple[int, ...]:
-    """Seeds from ``10`` (1 to 10), ``11-20`` or ``3,5,8``, or from a list of integers. Raises Fault for anything else."""
+    """Seeds from ``10`` (1 to 10), ``11-20`` or ``3,5,8``, or from a list or range of integers. Raises Fault for anything else."""
+    given = list(given) if isinstance(given, (range, np.ndarray)) and np.ndim(given) else given
     words = given if isinstance(given, (list, tuple)) else [given]
     if len(words) == 1 and re.fullmatch(r"\d{1,18}", str(words[0]).strip()):
         words = [f"1-{words[0]}"] if isinstance(words[0], str) or not isinstance(given, (list, tuple)) else words
@@ -345,8 +346,9 @@ def sweep(agent: str | type[Agent], env: str, *, progress: bool = False, **setti
     the runs. The runs are processes of their own, so the agent and the environment must be found by name there. Raises Fault for
     settings that the command refuses, before anything is created.
     """
-    name = agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
-    return carry_out_sweep(make_sweep({**settings, "agent": name, "env": env}), make_table() if progress else NoTable())
+    return carry_out_sweep(
+        make_sweep({**settings, "agent": name_in_run(agent), "env": env}), make_table() if progress else NoTable()
+    )
 
 
 class Runner:
