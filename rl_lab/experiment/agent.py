@@ -558,6 +558,11 @@ class Agent:
         other.load_state_dict(state)
         return other
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How pickle copies an agent, to another process for example: its state, and environments that are made again if they can be."""
+        made = self.envs if self.setup is None or self.setup.once else self.setup
+        return _made_again, (type(self), self.config, made, self.num_envs, self.seed, self.state_dict())
+
     def save(self, path: str | Path) -> None:
         """Write the agent to the file ``path``, replacing an older one. `load` reads it; nothing in it is code."""
         mapping = getattr(self.envs, "observation_mapping", None)
@@ -640,6 +645,16 @@ class Agent:
         if not isinstance(observation_space, cls.observation_spaces):
             wanted = " or ".join(kind.__name__ for kind in cls.observation_spaces)
             raise Fault(f"{name} needs {wanted} observations, but {env} has {observation_space}")
+
+
+def _made_again(
+    cls: type[Self], config: Any, made: "Setup | VectorEnv", num_envs: int, seed: int, state: dict[str, Any]
+) -> Self:
+    """The agent in the state that `Agent.__reduce__` gave to pickle."""
+    envs, setup = open_environments(made, num_envs)
+    agent = cls.create(config, envs, seed, setup)
+    agent.load_state_dict(state)
+    return agent
 
 
 def require_numbers(env: str, observation_space: Space, action_space: Space) -> None:

@@ -1,6 +1,7 @@
 """The contract of agents: the checks of `rl_lab.testing` on all registered agents, and further promises of rl_lab's own agents."""
 
 import copy
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -91,6 +92,28 @@ def test_continuous_agents_continue_bit_for_bit(name, tmp_path):
         agent.step()
         twin.step()
     mine, yours = content(agent.state_dict()), content(twin.state_dict())
+    assert [key for key in mine if mine[key] != yours[key]] == []
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_pickled_agent_continues_bit_for_bit(name):
+    agent = AGENTS[name](ENV[name], seed=3, num_envs=2, preset=False, **SMALL[name]).learn(60)
+    twin = pickle.loads(pickle.dumps(agent))
+    mine, yours = content(agent.learn(60).state_dict()), content(twin.learn(60).state_dict())
+    assert [key for key in mine if mine[key] != yours[key]] == []
+
+
+def cartpole() -> gym.Env:
+    return gym.make("CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: cartpole, cartpole, lambda: SyncVectorEnv([cartpole] * 2)], ids=["maker", "object", "vector"]
+)
+def test_an_agent_is_pickled_with_its_own_environments(make):
+    agent = AGENTS["dqn"](make(), seed=3, **SMALL["dqn"] | {"n_steps": 1}).learn(60)
+    twin = pickle.loads(pickle.dumps(agent))
+    mine, yours = content(agent.learn(60).state_dict()), content(twin.learn(60).state_dict())
     assert [key for key in mine if mine[key] != yours[key]] == []
 
 
