@@ -605,7 +605,7 @@ class _Loop:
                 self.last_video = now
                 self._film(logger)
             if options.eval_frequency and now >= self.last_evaluation + options.eval_frequency:
-                self._evaluate()
+                self._evaluate(logger)
                 if self.finished:
                     break
                 if now < total:
@@ -620,7 +620,7 @@ class _Loop:
             speed = {"charts/SPS": rate} if agent.timesteps > first else {}
             logger.record({**self._numbers(), **speed}, agent.timesteps)  # the means may come from the checkpoint
             if options.keep_best and agent.timesteps > self.last_evaluation:
-                self._evaluate()
+                self._evaluate(logger)
         self._save(logger, last=True)
 
     def _numbers(self) -> dict[str, float]:
@@ -652,7 +652,7 @@ class _Loop:
         """The number of environment steps that the evaluations during training took, by tag; empty without such evaluations."""
         return {"charts/selection_steps": float(self.selection_steps)} if self.selection_steps else {}
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, logger: Logger) -> None:
         """Evaluate greedily in a few episodes. Keep the best state; set ``finished`` if a full evaluation confirms ``stop_return``."""
         options = self.plan.options
         self.last_evaluation = self.agent.timesteps
@@ -661,7 +661,8 @@ class _Loop:
         self.selection_steps += result.steps
         self.pending = numbers_of_evaluation(result)
         self.progress.evaluated(self.last_evaluation, result.return_mean)
-        if options.keep_best and result.return_mean > self.best and self._store(BEST, {"best": result.return_mean}):
+        own = {**self.state_dict(), "best": result.return_mean}
+        if options.keep_best and result.return_mean > self.best and self._store(BEST, own, logger.settle()):
             self.best = result.return_mean
         if options.stop_return is None or result.return_mean < options.stop_return:
             return
@@ -669,7 +670,7 @@ class _Loop:
         self.selection_steps += full.steps
         self.finished = full.return_mean >= options.stop_return
         if self.finished and options.keep_best:
-            self._store(BEST, {"best": self.best})
+            self._store(BEST, self.state_dict(), logger.settle())
 
     def _save(self, logger: Logger, last: bool = False) -> None:
         """Write a checkpoint, and the networks and pictures of the agent beside it.

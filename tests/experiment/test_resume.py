@@ -116,6 +116,16 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(agent, backend, num_en
     assert log(path) == log(unbroken.run.path)
 
 
+@pytest.mark.parametrize("agent", ["dqn", "ppo", "neat"])
+def test_a_run_continues_from_its_best_state(agent, workplace):
+    """Bit for bit as it did the first time, with the same log."""
+    run = driver.carry_out(driver.make_plan(given(agent))).run.path
+    seen = [[(run / "checkpoints" / name / "state.safetensors").read_bytes() for name in ("last", "best")], log(run)]
+    driver.carry_out(driver.make_resuming_plan(run, {}, checkpoint="best"))
+    again = [[(run / "checkpoints" / name / "state.safetensors").read_bytes() for name in ("last", "best")], log(run)]
+    assert again == seen
+
+
 def test_a_signal_ends_a_run_where_it_can_go_on(workplace, monkeypatch):
     import os
     import signal
