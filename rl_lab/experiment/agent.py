@@ -381,6 +381,8 @@ class Agent:
                 pass  # an array that is flat already
         try:
             given = np.asarray(observation)
+            if given.dtype.kind in "cSU":
+                raise TypeError("texts and complex numbers are not observations")
             with np.errstate(all="ignore"):
                 x = given.astype(self.observation_dtype)
         except (TypeError, ValueError, OverflowError):

@@ -243,7 +243,7 @@ def test_the_pair_of_a_reset_is_no_observation():
     agent = DQN("CartPole-v1", preset=False, **SMALL)
     with pytest.raises(ShapeError, match="got the pair"):
         agent.predict(gym.make("CartPole-v1").reset(seed=1))
-    for strange in ("text", None, [[1.0, 2.0], [3.0]], np.zeros(3)):
+    for strange in ("text", None, [[1.0, 2.0], [3.0]], np.zeros(3), [1, 2, 3, "4"], np.zeros(4, complex)):
         with pytest.raises(ShapeError, match="takes observations of shape"):
             agent.predict(strange)
 
