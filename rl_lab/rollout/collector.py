@@ -230,6 +230,7 @@ class Collector:
             if "states" in environments and "streams" not in environments:
                 return False  # saved by environments of Gymnasium
             self.envs.set_state(environments)
+            self.stepper.follow(self.envs)
             return True
         if isinstance(environments, CopiedEnvironments):
             self.envs.envs = environments.envs  # type: ignore[attr-defined]

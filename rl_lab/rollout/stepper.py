@@ -248,6 +248,13 @@ class Stepper:
         self.action_mask = found["action_mask"]
         self.seeds = [None if seed is None else int(seed) for seed in state["seeds"]]
 
+    def follow(self, envs: NativeVectorEnv) -> None:
+        """Take the facts about episodes from native environments whose state was restored; where `native` is set, they are shared."""
+        if self.native is None:
+            self.observations = self._stored(envs.observations.copy())
+            self.elapsed, self.returns = envs.elapsed.copy(), envs.returns.copy()
+            self._resetting = envs.ended.copy()
+
     def _autoreset_mode(self) -> AutoresetMode:
         """Return the autoreset mode that the environments declare, or Gymnasium's default, with a warning. Raises ValueError."""
         told = (self.envs.metadata or {}).get("autoreset_mode")
