@@ -163,6 +163,7 @@ def test_a_failed_run_is_reported_and_does_not_stop_the_rest(workplace, monkeypa
         (["--executor", "cloud"], "--executor 'cloud' is unknown"),
         (["--address", "10.0.0.1:6379"], "--address needs --executor ray"),
         (["--storage", "sqlite:///x"], "--storage needs --optimize"),
+        (["--trial-seeds", "5"], "--trial-seeds needs --optimize"),
         (["--optimize", "3", "--set", "gamma=0.9,0.8"], "--optimize looks for settings itself"),
         (["--optimize", "3", "--search", "gama=0.9:0.99"], "did you mean 'gamma'"),
         (["--optimize", "3", "--search", "gamma=0.9:1.5"], "--gamma must be at most 1"),

@@ -209,9 +209,9 @@ def _check_ways(sweep: Sweep, variants: int) -> None:
     """Raise Fault for settings of a sweep that do not go together, or a library that is missing."""
     if sweep.optimize and variants > 1:
         raise Fault("--optimize looks for settings itself: give --set one value, or --search to say where it looks")
-    for name in ("search", "storage"):
-        if getattr(sweep, name) and not sweep.optimize:
-            raise Fault(f"--{name} needs --optimize N")
+    for name in ("search", "storage", "trial_seeds"):
+        if getattr(sweep, name) != getattr(Sweep, name) and not sweep.optimize:
+            raise Fault(f"--{name.replace('_', '-')} needs --optimize N")
     for name in ("address", "store"):
         if getattr(sweep, name) and sweep.executor != "ray":
             raise Fault(f"--{name} needs --executor ray")
