@@ -376,6 +376,27 @@ def test_evolved_networks(recurrent, tmp_path):
         assert all(distance(a, b) <= 2e-6 for a, b in zip(kept, after, strict=True))
 
 
+@pytest.mark.parametrize("aggregation", ["sum", "product"])
+def test_nodes_of_many_edges(aggregation, tmp_path):
+    """As many as evolved networks have that see pictures."""
+    random = np.random.default_rng(1)
+    described = nn.GraphNetwork(1200, 1).describe()
+    described["nodes"].append({"name": "n", "activation": "tanh", "aggregation": aggregation, "bias": 0.1})
+    weights = 0.03 * random.standard_normal(1200) if aggregation == "sum" else np.ones(1200)
+    described["edges"] = [{"source": f"input{i}", "target": "n", "weight": float(w)} for i, w in enumerate(weights)]
+    described["edges"].append({"source": "n", "target": "output0", "weight": 1.0})
+    network = nn.GraphNetwork.from_description(described)
+    x = random.standard_normal((20, 1200)).astype(np.float32)
+    x = x if aggregation == "sum" else np.exp(0.01 * x)
+    with rl.no_grad():
+        graph, results = record("it", lambda x: (network(x),), {"observation": rl.zeros(1, 1200)})
+        wanted = network(rl.tensor(x)).numpy()
+    graph.outputs = [Output(results[0], "action", (1,), FLOAT)]
+    for kind in FORMATS:
+        actions, _, _ = function_of(graph, Examples(x[:2], (), wanted[:2], ()), kind, tmp_path)(x)
+        assert distance(actions, wanted) <= 2e-6, kind
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 ODD = {

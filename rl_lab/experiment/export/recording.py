@@ -6,6 +6,7 @@ slices, transposes and joined tensors need no node either: they only say where n
 """
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -191,7 +192,13 @@ class PolicyRecorder(Recorder):
         translate = elementwise if primitive.formula is not None else TRANSLATIONS.get(primitive.name)
         if translate is None:
             raise Fault(f"{self.who} cannot be exported: there is no translation of the operation {primitive.name!r}")
-        translate(self, primitive, tensors, numbers)
+        # the translation does not belong to the policy, and hundreds of nodes would take minutes under the eyes of `watching`
+        watcher = sys.getprofile()
+        sys.setprofile(None)
+        try:
+            translate(self, primitive, tensors, numbers)
+        finally:
+            sys.setprofile(watcher)
 
 
 def _moved(tensor: Tensor, offset: int) -> Tensor:

@@ -326,6 +326,10 @@ def _lstm(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tu
         r.write(out, cell, (n + i) * m + _flat(m))
 
 
+EDGES_TOGETHER = 16
+"""Edges in one formula. The depth of a formula, and so that of the recursion that translates it, grows with its terms."""
+
+
 @_translates("graph_forward")
 def _graph_forward(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, numbers: tuple[Any, ...]) -> None:
     out, sums, values, x, state, weight, bias, structure = tensors
@@ -348,17 +352,18 @@ def _graph_forward(r: PolicyRecorder, primitive: Primitive, tensors: Tensors, nu
     edge = 0
     for i in range(nodes):
         kind, aggregation, count = map(int, words[place : place + 3])
-        operands = {"b": r.read(bias, np.array([i]))}
-        terms = []
-        for e in range(count):
-            operands[f"w{e}"] = r.read(weight, np.array([edge + e]))
-            operands[f"x{e}"] = row(int(words[place + 3 + e]))
-            terms.append(f"(w{e} * x{e})")
-        if aggregation == graph_kernels.SUM:
-            formula = " + ".join(["b", *terms])
-        else:
-            formula = f"{' * '.join(terms or ['F(1)'])} + b"
-        total = r.map(formula, **operands)
+        own_bias = r.read(bias, np.array([i]))
+        is_sum = aggregation == graph_kernels.SUM
+        total: Operand = own_bias if is_sum else np.ones(1, np.float32)
+        for first in range(0, count, EDGES_TOGETHER):
+            operands = {"total": total}
+            for e in range(first, min(count, first + EDGES_TOGETHER)):
+                operands[f"w{e}"] = r.read(weight, np.array([edge + e]))
+                operands[f"x{e}"] = row(int(words[place + 3 + e]))
+            terms = [f"(w{e} * x{e})" for e in range(first, min(count, first + EDGES_TOGETHER))]
+            total = r.map((" + " if is_sum else " * ").join(["total", *terms]), **operands)
+        if not is_sum:
+            total = r.map("total + b", total=total, b=own_bias)
         rows[own + i] = r.map(graph_kernels.FORMULAS[graph_kernels.ACTIVATIONS[kind]], z=total)
         r.write(sums, total, np.array([i]))
         r.write(values, rows[own + i], np.array([own + i]))
