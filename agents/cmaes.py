@@ -20,6 +20,8 @@ from rl_lab.nn.networks import ACTIVATIONS, check_network
 from rl_lab.rollout.vectors import parameters_of, set_parameters
 
 COVARIANCES = ("full", "diagonal")
+DIRECTIONS = "strategy.pop_injection_directions"
+"""The directions that the next generation tries besides its samples: in small populations, and for 300 parameters and more."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class Search:
         self._threads = threadpoolctl.ThreadpoolController()
         self._strategy: Any = cma.CMAEvolutionStrategy(centre.astype(np.float64), step_size, options)
         self._strategy.mean_old = self._strategy.mean
+        if not hasattr(self._strategy.adapt_sigma, "cs"):  # otherwise the first generation would add numbers to those below
+            self._strategy.adapt_sigma.initialize_base(self._strategy)
         self._names: dict[str, tuple[str, ...]] = {"strategy": self.OWN}
         for part in self.PARTS:
             found = vars(getattr(self._strategy, part)).items()
@@ -170,19 +174,27 @@ class Search:
 
     def state_dict(self) -> dict[str, Any]:
         """What a bitwise identical continuation needs."""
-        return {f"{part}.{name}": np.array(getattr(owner, name)) for owner, part, name in self._numbers()}
+        numbers = {f"{part}.{name}": np.array(getattr(owner, name)) for owner, part, name in self._numbers()}
+        return {**numbers, DIRECTIONS: np.array(self._strategy.pop_injection_directions).reshape(-1, len(self.mean))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`. Raises ShapeError if it belongs to another number of parameters, KeyError if parts are missing."""
         found = []
         for owner, part, name in self._numbers():
             value, given = getattr(owner, name), np.array(state[f"{part}.{name}"])
-            if given.shape not in (np.shape(value), *([self.mean.shape] if np.ndim(value) == 0 else [])):
+            # the scales of single parameters are one number before the first generation
+            if given.shape not in (np.shape(value), *([(), self.mean.shape] if part == "sigma_vec" else [])):
                 raise ShapeError(f"{name} of the search has shape {np.shape(value)}, the saved one {given.shape}")
             found.append((owner, name, given if given.ndim else given.item()))
+        directions = np.array(state.get(DIRECTIONS, np.zeros((0, len(self.mean)))))  # older runs did not record them
+        if directions.shape[1:] != self.mean.shape:
+            raise ShapeError(f"directions of the search have shape {self.mean.shape}, the saved ones {directions.shape[1:]}")
         for owner, name, value in found:
             setattr(owner, name, value)
         strategy = self._strategy
+        strategy.pop_injection_directions = list(directions)
+        # after the two samples along the shift of the mean, if there are such, come mirrored samples, which are not mirrored again
+        strategy._indices_of_selective_mirrors = range(2 if strategy.mean_shift_samples else 0, len(directions))
         strategy._updateBDfromSM(strategy.sm)
         strategy.dC = strategy.sm.variances
         strategy.timer = import_libraries()[0].utilities.utils.ElapsedWCTime()

@@ -16,6 +16,7 @@ from rl_lab.experiment.checkpoint import load_checkpoint
 from rl_lab.experiment.config import read_toml
 from rl_lab.experiment.run import Run
 from rl_lab.rollout import ReplayBuffer, Transitions
+from rl_lab.testing import content
 from tests.runs import AGENTS, only_run
 
 REPLAY = {"network": "mlp:16", "learning_starts": 50, "batch_size": 16, "total_timesteps": 600}
@@ -277,3 +278,31 @@ def test_runs_of_version_0_1(workplace, capsys, agent, env, refused):
     capsys.readouterr()
     assert evaluate.main([str(path), "--episodes", "2"]) == (2 if refused else 0)
     assert ("units of the environment" in capsys.readouterr().err) == refused
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize(("size", "population"), [(2, 4), (30, 4), (30, 5), (30, 0), (320, 4), (320, 0)])
+def test_a_search_by_cmaes_continues_bit_for_bit(size, population, covariance):
+    """Small populations mirror samples; from 300 parameters on the library adapts the step size in another way."""
+    pytest.importorskip("cma")
+    Search = pytest.importorskip("rl_lab.agents.cmaes").Search
+
+    def make(seed: int):
+        stream = np.random.default_rng(seed)
+        return Search(np.full(size, float(seed), np.float32), 0.5, population, covariance == "diagonal", stream), stream
+
+    def go_on(search) -> None:
+        points = search.ask()
+        search.tell(points, -np.array([float((np.arange(1, size + 1) * (x - 1) ** 2).sum()) for x in points]))
+
+    for before in (0, 1, 9):
+        (one, stream), (other, following) = make(1), make(2)
+        for _ in range(before):
+            go_on(one)
+        go_on(other)
+        other.load_state_dict(one.state_dict())
+        following.bit_generator.state = stream.bit_generator.state
+        for _ in range(4):
+            go_on(one)
+            go_on(other)
+            assert content(one.state_dict()) == content(other.state_dict())
