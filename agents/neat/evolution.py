@@ -28,7 +28,7 @@ from rl_lab.agents.neat.networks import Networks
 from rl_lab.agents.neat.selection import crowded_order, sizes_of
 from rl_lab.agents.neat.species import Species, allot_offspring, ranking_of, shared_fitness, stagnant
 from rl_lab.engine.errors import NumericalError
-from rl_lab.experiment.config import check_config
+from rl_lab.experiment.config import check_config, make_config
 from rl_lab.nn import GraphNetwork
 from rl_lab.nn.graph.kernels import ACTIVATIONS
 
@@ -50,6 +50,13 @@ class Generation(NamedTuple):
     """Mean number of enabled connections."""
 
 
+def _count(name: str, value: Any) -> int:
+    """``value`` as an int. Raises ValueError unless it is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
 class Evolution:
     """A population that evolves (Stanley and Miikkulainen 2002, "Evolving neural networks through augmenting topologies").
 
@@ -62,8 +69,11 @@ class Evolution:
     def __init__(self, inputs: int, outputs: int, config: NEATConfig | None = None, seed: int | np.random.SeedSequence = 0):
         if inputs < 1 or outputs < 1:
             raise ValueError(f"networks need at least one input and one output, got {inputs} and {outputs}")
-        self.config = config or NEATConfig()
-        check_config(self.config)
+        inputs, outputs = _count("inputs", inputs), _count("outputs", outputs)
+        config = config or NEATConfig()
+        self.config = make_config(type(config), vars(config))  # a dataclass takes values of any type
+        # a string would be the text of a command line there; here it is a tuple that was forgotten
+        check_config(dataclasses.replace(self.config, activation_options=config.activation_options))
         if self.config.mutate_activation and not self.config.activation_options:
             raise ValueError("mutate_activation needs activations to choose among: set activation_options")
         self.rates = rates_of(self.config)
@@ -366,14 +376,19 @@ def evolve(
 
     ``fitness(networks)`` returns one number per network of the population; `each` turns a function of one network into such a
     fitness. A network solves the task if its fitness reaches ``target``, or where ``solved(networks)`` (population,) is true.
-    ``settings`` are fields of `NEATConfig`. XOR::
+    ``settings`` are fields of `NEATConfig`. Raises ValueError for another result of ``fitness`` or ``solved``, Fault for a wrong setting.
+    XOR::
 
         x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
         result = evolve(lambda networks: (4 - np.abs(networks(x)[..., 0] - y).sum(1)) ** 2, 2, 1, target=15)
         network = result.network()
     """
-    config = dataclasses.replace(config or NEATConfig(), **settings)
-    evolution = Evolution(inputs, outputs, config, seed)
+    generations = _count("generations", generations)
+    if target is not None and not (isinstance(target, (int, float, np.number)) and target == target):
+        raise ValueError(f"target must be a number or None, got {target!r}")
+    config = config or NEATConfig()
+    make_config(type(config), {**vars(config), **settings})  # names a setting that does not exist
+    evolution = Evolution(inputs, outputs, dataclasses.replace(config, **settings), seed)
     while True:
         networks = evolution.networks()
         values = np.asarray(fitness(networks), np.float64)
@@ -384,7 +399,12 @@ def evolve(
         if target is not None:
             done |= values >= target
         if solved is not None:
-            done |= np.asarray(solved(networks), bool)
+            found = np.asarray(solved(networks))
+            if found.shape != done.shape or found.dtype != bool:
+                raise ValueError(
+                    f"solved must return one bool per network, shape [{len(done)}], got {found.dtype} {list(found.shape)}"
+                )
+            done |= found
         if done.any() or evolution.generation + 1 >= generations:
             champion = evolution.champion
             if done.any():

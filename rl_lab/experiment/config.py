@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 import os
 import re
 import sys

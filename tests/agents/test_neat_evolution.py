@@ -298,3 +298,29 @@ def test_a_species_is_represented_by_any_of_its_genomes(monkeypatch):
     assert sum((rows == np.array(champions)).sum() for rows, champions in zip(given, best, strict=True)) < 0.3 * sum(
         map(len, given)
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        *[({"generations": value}, "generations must be an integer") for value in (0, -1, 2.5, True)],
+        *[({"inputs": value}, "inputs must be an integer") for value in (2.0, True)],
+        *[({"outputs": value}, "outputs must be an integer") for value in (1.5, True)],
+        *[({"target": value}, "target must be a number") for value in (float("nan"), "12")],
+        *[({"solved": lambda networks, value=value: value}, "solved must return one bool") for value in (True, None, [True])],
+        ({"solved": lambda networks: np.full(len(networks), np.nan)}, "solved must return one bool"),
+        ({"recurrent": "perhaps"}, "--recurrent takes true or false"),
+        ({"population": 10.5}, "--population takes an integer"),
+        ({"weight_limits": 3.0}, "weight_limit"),
+    ],
+)
+def test_bad_arguments_of_evolve_are_named(changes, said):
+    given = {"inputs": 2, "outputs": 1, "population": 10, "generations": 2, **changes}
+    with pytest.raises(ValueError, match=said):
+        neat.evolve(lambda networks: np.zeros(len(networks)), **given)
+
+
+def test_numbers_of_numpy_are_settings():
+    config = neat.NEATConfig(population=np.int64(10), add_node=np.float32(0.5))
+    evolution = neat.Evolution(np.int64(2), np.int64(1), config)
+    assert (evolution.config.population, evolution.config.add_node) == (10, 0.5)
