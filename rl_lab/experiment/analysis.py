@@ -229,7 +229,7 @@ def final_scores(runs: "DataFrame", tag: str = "eval/return_mean", by: str = "ag
     """
     _require_column(runs, by)
     chosen = _with_tag(runs, tag)
-    last = chosen.loc[chosen.groupby("run").step.idxmax()]
+    last = chosen.sort_values("step", kind="stable").groupby("run").tail(1)  # of several values at a step, the one logged last
     columns = list(dict.fromkeys(["env", by, "run", "value", "step", "elapsed"]))
     return last[columns].rename(columns={"value": "score"}).sort_values(["env", by, "run"]).reset_index(drop=True)
 

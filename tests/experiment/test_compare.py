@@ -282,3 +282,12 @@ def test_a_real_run_is_compared(workplace):
     assert table.runs.tolist() == [1]
     assert table.low.isna().all()  # one run has no interval
     assert command.main(["runs"]) == 0
+
+
+def test_of_several_values_at_the_last_step_the_later_one_counts():
+    import pandas
+
+    points = [(100, 9.0), (200, 2.0), (200, 5.0)]
+    rows = [{"run": run, "tag": "t", "step": step, "value": value} for run in "ab" for step, value in points]
+    table = pandas.DataFrame(rows).assign(env="E", agent="dqn", elapsed=1.0)
+    assert final_scores(table, "t").score.tolist() == [5.0, 5.0]
