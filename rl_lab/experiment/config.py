@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import numbers
 import os
 import re
 import sys
