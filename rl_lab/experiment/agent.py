@@ -461,7 +461,7 @@ class Agent:
             raise Fault(f"total_timesteps must be an integer of at least 1, got {total_timesteps!r}")
         if callback is not None and not callable(callback):
             raise Fault(f"callback must be a function of the agent and its metrics, got {callback!r}")
-        total = self.timesteps + steps
+        total = self.timesteps + int(steps)
         config = dataclasses.replace(self.config, total_timesteps=total)
         check_config(config)
         self.config = config
