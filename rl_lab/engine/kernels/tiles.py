@@ -281,7 +281,8 @@ def _strip(builder, terms, vectors, mask, count, a, b, out, n, row, step, ldb, l
     loop, done = builder.append_basic_block("rows"), builder.append_basic_block("strip_end")
     builder.branch(loop)
     builder.position_at_end(loop)
-    i, left, target = builder.phi(_INT), builder.phi(_POINTER), builder.phi(_POINTER)
+    i = builder.phi(_INT)
+    left, target = builder.phi(_POINTER), builder.phi(_POINTER)
     sums = [_ZERO] * vectors
     for distance, vectors_of_b in zip(distances, columns, strict=True):
         number = _splat(builder, _load(builder, builder.gep(left, [distance])))
