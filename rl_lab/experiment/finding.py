@@ -32,7 +32,7 @@ def own_id(env_id: str) -> str:
 def full_id(env_id: str) -> str:
     """Return ``rl_lab/<env_id>`` if only that id is registered, else ``env_id``: the lab's environments may be named without prefix.
 
-    An id with a namespace is returned as it is: its package may register it later. Raises Fault for what is not a text.
+    An id with a namespace is returned as it is: its package may register it later. Raises Fault if it is not a str.
     """
     if not isinstance(env_id, str):
         raise Fault(

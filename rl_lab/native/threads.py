@@ -160,8 +160,14 @@ def note_region(state, taken, expected):
 # --- one core or several for a whole program ---------------------------------------------------------------------------------
 
 SEVERAL, WATCHED, LEFT, LEAST, OTHER, PERIOD = range(6)
-"""Cells of a program's trials: 1 if it uses several cores now; 1 usually, 2 during a trial of the other way, 0 never to try; replays
-until the next step; the least cycles of the latest `_TRIES` replays; the same before the trial; replays between the last two trials."""
+"""Cells of a program's trials.
+
+- SEVERAL: 1 while it uses several cores, 0 while it uses one.
+- WATCHED: 0 if it never tries the other way, 2 during a trial, 1 otherwise.
+- LEFT: replays until the next trial begins, or this one ends.
+- LEAST: the least cycles of the latest `_TRIES` replays. OTHER: the same number from before the trial.
+- PERIOD: replays between two trials.
+"""
 unwatched = np.array([1, 0, 0, 0, 0, 0], np.int64)
 """The trials of a program that uses one core only, and of eager code, which uses several cores without a trial."""
 _TRIES = 4

@@ -285,7 +285,7 @@ def test_runs_of_version_0_1(workplace, capsys, agent, env, refused):
 def test_a_search_by_cmaes_continues_bit_for_bit(size, population, covariance):
     """Small populations mirror samples; from 300 parameters on the library adapts the step size in another way."""
     pytest.importorskip("cma")
-    Search = pytest.importorskip("rl_lab.agents.cmaes").Search
+    from rl_lab.agents.cmaes import Search
 
     def make(seed: int):
         stream = np.random.default_rng(seed)

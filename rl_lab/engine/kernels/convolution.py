@@ -9,7 +9,7 @@ The gradients of each are therefore calls of the other two.
 
 import numpy as np
 
-from rl_lab.engine.kernels.matmul import ADD, ADD_RELU, ADD_TANH, NOTHING, RELU_BACKWARD, TANH_BACKWARD
+from rl_lab.engine.kernels.matmul import ADD, ADD_RELU, ADD_TANH, NOTHING, finish
 from rl_lab.engine.kernels.scalar import relu32, tanh32
 from rl_lab.engine.kernels.tiles import DOT_COLUMNS, DOT_ROWS, HEIGHTS, PANEL, dots_at, largest_of, tile, tile_at
 from rl_lab.native.part import part
@@ -221,20 +221,14 @@ def _is_finite(x, start, count):
 
 
 @part
-def activate(out, y, first, count, end):
-    """Apply the activation that ``end`` names to ``count`` numbers from ``out[first]`` on; for a gradient, y is its output."""
+def activate(out, first, count, end):
+    """Apply the activation that ``end`` names to ``count`` numbers from ``out[first]`` on."""
     if end == ADD_RELU:
         for j in range(first, first + count):
             out[j] = relu32(out[j])
     elif end == ADD_TANH:
         for j in range(first, first + count):
             out[j] = tanh32(out[j])
-    elif end == RELU_BACKWARD:
-        for j in range(first, first + count):
-            out[j] = F(0) if y[j] <= F(0) else out[j]
-    elif end == TANH_BACKWARD:
-        for j in range(first, first + count):
-            out[j] = out[j] * (F(1) - y[j] * y[j])
 
 
 @primitive
@@ -298,7 +292,7 @@ def convolve(
                     for z in range(ow):
                         out[o + y * ow + z] = space[p + z] + b
         if end > ADD:
-            activate(out, out, first, filters * oh * ow, end)
+            activate(out, first, filters * oh * ow, end)
     keep(table)
 
 
@@ -371,7 +365,8 @@ def convolve_to_input(
             if not plain:
                 _gather(out, start, space, 0, channels, height, width, rows, columns, sh, sw, ph, pw)
             if end != NOTHING:
-                activate(out, y, start, channels * height * width, end)
+                volume = channels * height * width
+                finish(out, start, y, 0, 1, volume, volume, end)  # one row
     keep(table)
 
 

@@ -102,7 +102,7 @@ _WIDE_2 = WIDE[2]
 
 
 @part
-def _finish(out, first, extra, column, n, m, ldc, end):
+def finish(out, first, extra, column, n, m, ldc, end):
     """Apply ``end`` to n rows of m sums. The first sum is ``out[first]``, in column ``column``; rows are ``ldc`` numbers apart."""
     # -0.0, which changes no number that it is added to. LLVM does not know it, and so does not turn the choice between 0 and out's
     # own number into masked stores, which take tens of cycles on some processors.
@@ -160,7 +160,7 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
                 strip(a + 4 * i * row, right, out + 4 * (i * ldc + j), height, k, row, step, distance, ldc, min(PANEL, m - j))
                 right += 4 * panel
             if end != NOTHING:
-                _finish(result, first + i * ldc, extra, column, height, m, ldc, end)
+                finish(result, first + i * ldc, extra, column, height, m, ldc, end)
             i += height
     while i < n:
         height = largest_of(HEIGHTS, n - i)
@@ -178,7 +178,7 @@ def _rows_of_tiles(a, b, out, n, k, m, row, step, ldb, packed, ldc, continued, r
             j += width
             right += 4 * panel * (width // PANEL)
         if end != NOTHING:
-            _finish(result, first + i * ldc, extra, column, height, m, ldc, end)
+            finish(result, first + i * ldc, extra, column, height, m, ldc, end)
         i += height
 
 
@@ -282,7 +282,7 @@ def _packed_tiles(a, b, out, n, k, m, ldc, continued, result, first, extra, colu
             right += 4 * k * PANEL
             j += PANEL
         if end != NOTHING:
-            _finish(result, first + start * ldc, extra, column, stop - start, m, ldc, end)
+            finish(result, first + start * ldc, extra, column, stop - start, m, ldc, end)
 
 
 @part
@@ -380,4 +380,4 @@ def matmul(
             multiply_tiles(left, right, target, n, k, m, row, step, ldb, transposed, ldc, out, first, extra, end)
             ending = NOTHING
         if ending != NOTHING:
-            _finish(out, first, extra, 0, n, m, ldc, ending)
+            finish(out, first, extra, 0, n, m, ldc, ending)

@@ -7,7 +7,7 @@ sizes, and the order of every sum except for those of the weight's gradient, are
 import numpy as np
 
 from rl_lab.engine.kernels.convolution import activate
-from rl_lab.engine.kernels.matmul import ADD, NOTHING
+from rl_lab.engine.kernels.matmul import ADD, NOTHING, finish
 from rl_lab.engine.kernels.tiles import PANEL, ROWS_AT, tile_of_rows, transpose
 from rl_lab.native.part import part
 from rl_lab.native.pointers import address_of, copy_bytes, float32_at, keep, prefetch
@@ -165,7 +165,7 @@ def convolve_wide(
                         for j in range(at, at + count):
                             out[j] += b
                         if end > ADD:
-                            activate(out, out, at, count, end)
+                            activate(out, at, count, end)
     keep(elements)
     keep(pixels)
     keep(lines)
@@ -227,7 +227,8 @@ def convolve_to_input_wide(
                 for row in range(height):
                     transpose(begin + 4 * row * columns * PANEL, PANEL, target + 4 * row * width, height * width, width, wide)
             if end != NOTHING:
-                activate(out, y, first, wide * height * width, end)
+                volume = wide * height * width
+                finish(out, first, y, 0, 1, volume, volume, end)  # one row
     keep(pixels)
     keep(planes)
     keep(places)
