@@ -188,6 +188,7 @@ class Agent:
         if self.collector is not None:
             self.collector.begin = self._guard.begin
         self._greedy = self.record(rl.no_grad()(self._greedy_scaled))
+        self._inputs: list[tuple[np.ndarray, rl.Tensor]] = []
 
     # --- what a subclass defines -------------------------------------------------------------------------------------
 
@@ -322,6 +323,8 @@ class Agent:
         mask = None
         if action_mask is not None and self.mapping.num_masked:
             mask = self._masks([action_mask] if one else action_mask, len(x) if not one else 1)
+        if one and mask is None and deterministic and type(self).act is Agent.act:
+            return self._best_action(x)
         x = x[None] if one else x
         if self.acting_memory is None:
             actions = self.act(x, deterministic, mask)
@@ -337,6 +340,19 @@ class Agent:
         finally:
             setattr(self, self.acting_memory, kept)
         return (single(actions) if one else actions), after
+
+    def _best_action(self, observation: np.ndarray) -> Any:
+        """The greedy action for one observation. Its tensor is used again, because making one takes as long as a small network."""
+        try:
+            given = self._inputs.pop()  # so that no other thread writes into it
+        except IndexError:
+            x = rl.from_numpy(np.zeros((1, *self.shape), self.observation_dtype))
+            given = x.numpy(), x
+        array, x = given
+        array[0] = observation
+        action = self.mapping.single_of_scaled(self._greedy(x, None))
+        self._inputs.append(given)
+        return action
 
     def _given_memory(self, state: Any, fresh: Any) -> Any:
         """A copy of the state that `predict` was given. Raises ShapeError if it does not have the shape of a ``fresh`` memory.

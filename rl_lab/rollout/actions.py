@@ -142,12 +142,22 @@ class ActionMapping:
 
     def of_scaled(self, scaled: rl.Tensor) -> SpaceActions:
         """Return actions of the space for a batch of `scaled` actions."""
-        if isinstance(self.space, Discrete) and scaled.sizes == (1,):
+        if self._kind is not None and scaled.sizes == (1,):
             # NumPy's arithmetic takes longer than a small policy
             return np.array([int(scaled.item()) + self._start], self._kind)
         values = np.empty(scaled.sizes, scaled.dtype.numpy)  # a copy, so that the memory can be used again
         scaled.copy_to(values)
         return values.reshape(-1, *(self.space.shape or ())) if self._is_plain else self.to_space(values)
+
+    def single_of_scaled(self, scaled: rl.Tensor) -> Any:
+        """Return the action of the space for a batch of one `scaled` action; its type depends on the space."""
+        if self._kind is not None and scaled.sizes == (1,):
+            return self._kind.type(int(scaled.item()) + self._start)
+        if self._is_plain and scaled.sizes == (1, *self.space.shape):
+            values = np.empty(scaled.sizes, np.float32)
+            scaled.copy_to(values)
+            return values[0]
+        return single(self.of_scaled(scaled))
 
     def to_policy(self, actions: SpaceActions) -> np.ndarray:
         """Return the policy's actions (batch, *shape) for actions of the space: the inverse of calling the mapping.

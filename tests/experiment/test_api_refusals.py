@@ -1,5 +1,6 @@
 """What the Python API refuses: words, numbers, environments and observations that do not fit, each with one line."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium as gym
@@ -263,6 +264,42 @@ def test_masks_of_predict_are_checked(observations, mask, error):
     with pytest.raises(error):
         agent.predict(observations, action_mask=mask)
     assert agent.predict(np.zeros((2, 4)), action_mask=[[1, 0], [0, 1]]).tolist() == [0, 1]
+
+
+ACTION_SPACES = {
+    "Discrete": Discrete(3, start=-1),
+    "narrow Discrete": Discrete(3, dtype=np.int32),
+    "MultiDiscrete": MultiDiscrete([2, 3]),
+    "Box": Box(-2, 2, (2,), np.float32),
+    "square Box": Box(-1, 3, (2, 2), np.float32),
+    "float64 Box": Box(-2, 2, (2,), np.float64),
+    "Dict": Dict({"a": Discrete(2), "b": Box(-1, 1, (2,), np.float32)}),
+}
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("space", ACTION_SPACES)
+def test_an_action_for_one_observation_is_that_of_a_batch_of_one(space, compiled):
+    """Bit for bit and of the same type, however often and in whatever order; and it is the caller's own."""
+    agent = PPO(lambda: World(actions=ACTION_SPACES[space]), compile=compiled, **ROLLOUT)
+    rows = np.random.default_rng(5).normal(size=(40, 3)).astype(np.float32)
+    batches = [agent.predict(row[None]) for row in rows]
+    kept = [agent.predict(row) for row in rows]
+    for one, batch in zip(kept, batches, strict=True):
+        first = {k: v[0] for k, v in batch.items()} if isinstance(batch, dict) else batch[0]
+        assert content(one) == content(first)
+        assert not isinstance(one, np.ndarray) or one.flags.writeable
+        assert space == "Dict" or one in ACTION_SPACES[space]
+    with ThreadPoolExecutor(4) as pool:
+        assert content(list(pool.map(agent.predict, rows))) == content(kept)
+
+
+def test_predict_asks_the_method_act_of_a_subclass():
+    class Fixed(PPO):
+        def act(self, observations, deterministic=False, action_mask=None):
+            return np.full(len(observations), 7)
+
+    assert Fixed(World, **ROLLOUT).predict(np.zeros(3, np.float32)) == 7
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
