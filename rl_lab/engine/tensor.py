@@ -406,10 +406,11 @@ class TensorCore:
         if (recording := recorder()) is not None:
             recording.give_up(_READS_A_VALUE)
         dtype = self.dtype
+        if self.strides is None and not self.offset:
+            return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting))
         steps = None if self.strides is None else tuple([s * dtype.itemsize for s in self.strides])
-        begin = (
-            0 if 0 in self.sizes else self.offset * dtype.itemsize
-        )  # a view without elements may begin outside of the memory
+        # a view without elements may begin outside of the memory
+        begin = 0 if 0 in self.sizes else self.offset * dtype.itemsize
         return np.ndarray(self.sizes, dtype.numpy, self.storage.buffer(lasting), begin, steps)
 
     def _holds_nan(self) -> bool:
