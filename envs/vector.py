@@ -317,8 +317,8 @@ class NativeVectorEnv(VectorEnv):
         buffers = {name: getattr(self, name).copy() for name in _SAVED}
         return {**buffers, "seeds": np.char.encode(seeds).view(np.uint8).reshape(self.num_envs, -1)}
 
-    def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from a state that `get_state` returned. Raises ValueError if it has another number of environments or another world."""
+    def check_state(self, state: dict[str, np.ndarray]) -> None:
+        """Raise ValueError if a state that `get_state` returned has another number of environments or another world."""
         for name in _SAVED:
             mine = getattr(self, name)
             given = np.asarray(state[name])
@@ -327,6 +327,10 @@ class NativeVectorEnv(VectorEnv):
                     f"the saved {name} has shape {given.shape}, that of these environments {mine.shape}: "
                     "use the same environment and num_envs"
                 )
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from a state that `get_state` returned. Raises ValueError, before anything has changed, as `check_state` does."""
+        self.check_state(state)
         for name in _SAVED:
             getattr(self, name)[:] = state[name]
         texts = [bytes(row).rstrip(b"\0").decode() for row in np.ascontiguousarray(state["seeds"])]

@@ -44,6 +44,7 @@ from rl_lab.rollout import ActionMapping, Batch, Collector, Moment, Normalizatio
 from rl_lab.rollout.actions import ANY_ACTIONS, choices_of, mask_row, single
 from rl_lab.rollout.observations import conform, rows_of
 from rl_lab.rollout.policies import Insight
+from rl_lab.rollout.replay import ReplayBuffer
 from rl_lab.rollout.storage import stored_dtype
 
 Metrics = dict[str, float]
@@ -537,12 +538,17 @@ class Agent:
         return {**state, "timesteps": self.timesteps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned. Raises KeyError, ShapeError or TypeError if it does not fit."""
-        for name in (*self.learned, *self.saved):
-            self._load_part(name, state)
+        """Continue from what `state_dict` returned. Raises KeyError, ShapeError, StateError or TypeError if it does not fit.
+
+        An error leaves the agent as it was.
+        """
+        timesteps = int(state["timesteps"])
+        if self.collector is not None:
+            self.collector.check(state["collector"])
+        self._load_parts((*self.learned, *self.saved), state)
         if self.collector is not None:
             self.collector.load_state_dict(state["collector"])
-        self.timesteps = int(state["timesteps"])
+        self.timesteps = timesteps
         if not self.continues:
             for name in self.saved:
                 part = getattr(self, name)
@@ -551,8 +557,21 @@ class Agent:
 
     def load_learned(self, state: dict[str, Any]) -> None:
         """Take what another agent of this class learned; the rest stays. Raises as `load_state_dict` does."""
-        for name in self.learned:
-            self._load_part(name, state)
+        self._load_parts(self.learned, state)
+
+    def _load_parts(self, names: Sequence[str], state: dict[str, Any]) -> None:
+        """Load parts, or restore all of them and raise the error of the one that does not fit."""
+        parts = {name: getattr(self, name) for name in names}
+        large = [name for name, part in parts.items() if isinstance(part, ReplayBuffer)]
+        before = {name: copy.deepcopy(part_state(part)) for name, part in parts.items() if name not in large}
+        try:
+            for name in (*before, *large):  # a replay buffer checks a state before it changes, so it needs no copy
+                self._load_part(name, state)
+        except BaseException:
+            for name in before:
+                setattr(self, name, parts[name])
+                self._load_part(name, before)
+            raise
 
     def _load_part(self, name: str, state: dict[str, Any]) -> None:
         """Load one part. Raises KeyError, ShapeError or TypeError if the state does not fit."""

@@ -16,6 +16,7 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 import rl_lab as rl
 from rl_lab.engine.compile import Compiled
+from rl_lab.engine.errors import ShapeError
 from rl_lab.envs.vector import NativeVectorEnv
 from rl_lab.rollout.actions import Moment, Policy
 from rl_lab.rollout.native import NativeLoop
@@ -192,7 +193,12 @@ class Collector:
     def state_dict(self) -> dict[str, Any]:
         """Return the environment steps so far, the latest returns, and the state of the environments, or None if they cannot be saved."""
         recent = [float(value) for value in self._recent]
-        return {"timesteps": self.timesteps, "environments": self._environments(), "recent": recent}
+        return {
+            "timesteps": self.timesteps,
+            "num_envs": self.envs.num_envs,
+            "environments": self._environments(),
+            "recent": recent,
+        }
 
     def _environments(self) -> EnvironmentsState | None:
         """State of the environments, or None if it cannot be saved."""
@@ -210,8 +216,21 @@ class Collector:
         except Exception:  # whatever the environments' own code raises: the copy of the agent then begins new episodes
             return None
 
+    def check(self, state: dict[str, Any]) -> None:
+        """Raise ShapeError if a state comes from another number of environments, ValueError if it comes from another native world."""
+        own = self.envs.num_envs
+        if (saved := state.get("num_envs", own)) != own:  # older versions did not save it
+            raise ShapeError(f"the saved state is that of num_envs={saved}, but there are {own} environments")
+        environments = state["environments"]
+        if isinstance(self.envs, NativeVectorEnv) and environments is not None and "streams" in environments:
+            self.envs.check_state(environments)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`. Environments that could not be saved, or have changed, begin new episodes with new seeds."""
+        """Continue from a `state_dict`. Environments that could not be saved, or have changed, begin new episodes with new seeds.
+
+        Raises as `check` does.
+        """
+        self.check(state)
         self.stepper.timesteps = int(state["timesteps"])
         self._recent = deque(map(float, state.get("recent", ())), RECENT_EPISODES)  # older versions did not save them
         self.continues = self._continue(state["environments"])

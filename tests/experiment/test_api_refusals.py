@@ -1,5 +1,6 @@
 """What the Python API refuses: words, numbers, environments and observations that do not fit, each with one line."""
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -318,6 +319,38 @@ def test_saving_where_no_file_can_be(path, tmp_path, monkeypatch):
     with pytest.raises(OSError, match=path.partition("/")[0].replace(".", r"\.")):
         DQN("CartPole-v1", preset=False, **SMALL).save(path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", World])
+@pytest.mark.parametrize("name", ["dqn", "ppo", "sac", "neat"])
+def test_a_state_that_does_not_fit_changes_nothing(name, env):
+    """Whichever part of it does not fit: the environments, which are loaded last, or any other."""
+    settings: dict[str, Any] = {"population": 4} if name == "neat" else {**SMALL, "seed": 2}
+    if name == "ppo":
+        settings.update(num_steps=8, batch_size=8)
+
+    def made(num_envs: int, seed: int) -> Any:
+        agent = AGENTS[name](env, **{**settings, "seed": seed, "num_envs": num_envs})
+        return agent.learn(64)
+
+    agent, other, wider = made(2, 1), made(2, 2), made(3, 3)
+    before = content(agent.state_dict())
+    if name != "neat":  # which finishes its episodes within a generation
+        with pytest.raises(ShapeError, match="num_envs=3"):
+            agent.load_state_dict(wider.state_dict())
+    assert content(agent.state_dict()) == before
+    for part in (*agent.learned, *agent.saved):
+        if getattr(getattr(agent, part), "colour", 1) == 0:
+            continue  # white noise reads no state
+        state = copy.deepcopy(other.state_dict())
+        is_empty = isinstance(state[part], (bool, type(None))) or (isinstance(state[part], dict) and not state[part])
+        state[part] = {"strange": object()}
+        if not is_empty:
+            with pytest.raises((KeyError, TypeError, RuntimeError, ValueError)):
+                agent.load_state_dict(state)
+            assert content(agent.state_dict()) == before, part
+    agent.load_state_dict(other.state_dict())
+    assert content(agent.state_dict()) == content(other.state_dict())
 
 
 MEMORIES = {
