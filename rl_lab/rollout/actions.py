@@ -153,7 +153,7 @@ class ActionMapping:
         """Return the action of the space for a batch of one `scaled` action; its type depends on the space."""
         if self._kind is not None and scaled.sizes == (1,):
             return self._kind.type(int(scaled.item()) + self._start)
-        if self._is_plain and scaled.sizes == (1, *self.space.shape):
+        if self._is_plain and scaled.sizes == (1, *(self.space.shape or ())):
             values = np.empty(scaled.sizes, np.float32)
             scaled.copy_to(values)
             return values[0]
