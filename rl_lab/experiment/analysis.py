@@ -55,6 +55,8 @@ __all__ = [
 
 AXES = {"step": "environment steps", "elapsed": "seconds of training"}
 """Columns that a learning curve can have as its axis, and what they are."""
+NOT_SET = "not set"
+"""The group of the runs that do not have the setting by which runs are compared."""
 _NOT_SETTINGS = ("hyperparameters", "spaces", "versions", "run_dir")
 
 
@@ -179,11 +181,24 @@ def _with_tag(runs: "DataFrame", tag: str) -> "DataFrame":
     return chosen
 
 
-def _require_column(runs: "DataFrame", by: str) -> None:
+def _in_groups(runs: "DataFrame", by: str) -> "DataFrame":
+    """The runs, with `NOT_SET` in the column ``by`` where it is missing. Raises Fault, naming the nearest setting, if no run has it."""
     measured = ("tag", "step", "value", "seconds", "elapsed")
     if by not in runs.columns or by in measured:
         names = [name for name in runs.columns if name not in (*measured, "run")]
         raise Fault(f"the runs have no setting {by!r}{nearest(by, names)}")
+    column = runs[by]
+    if not column.isna().any():
+        return runs
+    values = sorted(set(column.dropna()), key=lambda value: (isinstance(value, str), value))
+    labels = [*map(_label, values), NOT_SET]
+    texts = column.astype(object).map(_label, na_action="ignore").fillna(NOT_SET)
+    return runs.assign(**{by: _pandas().Categorical(texts, list(dict.fromkeys(labels)), ordered=True)})
+
+
+def _label(value: Any) -> str:
+    """A setting as a text. A missing value makes floats of the whole numbers beside it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 # --- learning curves -------------------------------------------------------------------------------------------------
@@ -202,11 +217,12 @@ def learning_curves(
 
     Returns a table with the columns env, ``by``, x, mean, low, high and runs. A curve begins where the last of its runs has its first
     measured value, and ends where its longest run ends; a run that ended before keeps its last value. ``axis`` is "step" or "elapsed".
+    Runs without the setting are a group of their own, `NOT_SET`.
     Raises Fault if no run has the tag or the setting.
     """
     if axis not in AXES:
         raise Fault(f"an axis is one of {', '.join(AXES)}, not {axis!r}")
-    _require_column(runs, by)
+    runs = _in_groups(runs, by)
     tables = []
     for (env, group), table in _with_tag(runs, tag).groupby(["env", by], sort=True, observed=True):
         ends = table.groupby("run")[axis].agg(["min", "max"])
@@ -225,10 +241,9 @@ def learning_curves(
 def final_scores(runs: "DataFrame", tag: str = "eval/return_mean", by: str = "agent") -> "DataFrame":
     """The last value of a tag for each run: a table with the columns env, ``by``, run, score, step and elapsed.
 
-    Raises Fault if no run has the tag or the setting.
+    Runs without the setting have `NOT_SET` in the column ``by``. Raises Fault if no run has the tag or the setting.
     """
-    _require_column(runs, by)
-    chosen = _with_tag(runs, tag)
+    chosen = _with_tag(_in_groups(runs, by), tag)
     last = chosen.sort_values("step", kind="stable").groupby("run").tail(1)  # of several values at a step, the one logged last
     columns = list(dict.fromkeys(["env", by, "run", "value", "step", "elapsed"]))
     return last[columns].rename(columns={"value": "score"}).sort_values(["env", by, "run"]).reset_index(drop=True)

@@ -11,6 +11,7 @@ import pytest
 from rl_lab import compare as command
 from rl_lab.experiment import analysis
 from rl_lab.experiment.analysis import (
+    NOT_SET,
     aggregate_iqm,
     aggregate_mean,
     aggregate_median,
@@ -282,6 +283,30 @@ def test_a_real_run_is_compared(workplace):
     assert table.runs.tolist() == [1]
     assert table.low.isna().all()  # one run has no interval
     assert command.main(["runs"]) == 0
+
+
+@pytest.mark.parametrize(
+    "values", [(0.1, 0.02, None), ("mlp:4", "cnn", None), (3, "auto", None), (4, 8, None), (True, False, None)]
+)
+def test_runs_without_the_setting_are_a_group(values, workplace, capsys):
+    for number, value in enumerate(values):
+        for seed in (1, 2):
+            more = {} if value is None else {"strange": value}
+            make_run(workplace / "runs", f"agent{number}", seed, {1000: 10.0 * number, 2000: 20.0 * number + seed}, **more)
+    loaded = load_runs("runs")
+    scores = final_scores(loaded, by="strange")
+    assert scores.groupby("strange", observed=True).size().to_dict() == {
+        **{str(value): 2 for value in values[:2]},
+        NOT_SET: 2,
+    }
+    table = compare(scores, "strange")
+    assert table.strange.tolist() == [*sorted(map(str, values[:2])), NOT_SET]
+    assert table[table.strange == NOT_SET]["mean"].tolist() == [41.5]
+    assert table.better.notna().all()
+    curves = learning_curves(loaded, by="strange")
+    assert set(curves.strange) == {*map(str, values[:2]), NOT_SET}
+    assert command.main(["runs", "--by", "strange", "--out", "found"]) == 0
+    assert NOT_SET in capsys.readouterr().out
 
 
 def test_of_several_values_at_the_last_step_the_later_one_counts():
