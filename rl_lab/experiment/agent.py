@@ -770,6 +770,9 @@ def find_agent(name: str) -> type[Agent]:
     found = {entry.name: entry for entry in entry_points(group="rl_lab.agents")}
     if name.lower() in found:
         return adopt(found[name.lower()].load())
+    module = name.removeprefix("./").removesuffix(".py").replace("/", ".")
+    if Path(f"{module.replace('.', '/')}.py").is_file():
+        raise Fault(f"the agent {name!r} is a module: name the class in it, too, such as {module}:MyAgent")
     hint = nearest_agent(name, found) if found else ": no agents are registered; run pip install -e ."
     raise Fault(f"unknown agent {name!r}{hint}")
 

@@ -214,6 +214,13 @@ ENVIRONMENT_WORDS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("typed", ["my_agent", "my_agent.py", "./my_agent.py"])
+def test_a_module_needs_the_class_in_it(typed, workplace, capsys):
+    (workplace / "my_agent.py").write_text("raise SystemExit('imported')")
+    said = refused(capsys, train.main, ["--agent", typed, "--env", "CartPole-v1"])
+    assert said.endswith("is a module: name the class in it, too, such as my_agent:MyAgent\n")
+
+
 @pytest.mark.parametrize(("typed", "meant"), ENVIRONMENT_WORDS.items())
 def test_names_of_environments(typed, meant, workplace, capsys, monkeypatch):
     monkeypatch.setattr(suggestions.importlib.util, "find_spec", lambda name: None)
