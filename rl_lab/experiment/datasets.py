@@ -9,19 +9,24 @@ A folder holds ``dataset.json``, which describes the data, and ``data.safetensor
 - ``terminated``, bool (episodes,): False where an episode was truncated.
 """
 
+import copy
 import hashlib
 import json
 import math
-import re
+import os
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import Space
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.vector import VectorEnv
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -35,6 +40,9 @@ from rl_lab.experiment.faults import Fault, first_line
 from rl_lab.experiment.files import LARGEST_CONFIG, read_file
 from rl_lab.experiment.vector import SerialVectorEnv, close_environments
 from rl_lab.rollout import EPISODE_LIMIT, ActionMapping, Stepper, Transitions, longest_episode
+from rl_lab.rollout.actions import options_of
+from rl_lab.rollout.observations import ObservationMapping
+from rl_lab.rollout.storage import stored_dtype
 
 FORMAT = "rl_lab dataset 1"
 DESCRIPTION, DATA = "dataset.json", "data.safetensors"
@@ -201,7 +209,10 @@ def check_new_folder(folder: Path) -> None:
 
 
 def write_dataset(dataset: Dataset, folder: Path, envs: VectorEnv, about: dict[str, Any]) -> None:
-    """Write a dataset to a new folder; ``about`` is added to its description. Raises OSError if the disk does not take it."""
+    """Write a dataset to a new folder; ``about`` is added to its description. Raises OSError if the disk does not take it.
+
+    The folder appears when it is complete.
+    """
     described = {
         "format": FORMAT,
         "observation_space": str(envs.single_observation_space),
@@ -211,9 +222,15 @@ def write_dataset(dataset: Dataset, folder: Path, envs: VectorEnv, about: dict[s
         "return_mean": float(dataset.returns.mean()),
         **about,
     }
-    folder.mkdir()
-    (folder / DATA).write_bytes(save(dataset.arrays()))
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    beside.mkdir()
+    try:
+        (beside / DATA).write_bytes(save(dataset.arrays()))
+        (beside / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
 
 
 def find_dataset(description: str, envs: VectorEnv) -> Dataset:
@@ -234,15 +251,24 @@ def find_dataset(description: str, envs: VectorEnv) -> Dataset:
             raise Fault(f"--dataset random: takes a number of steps, as in random:1000, got {description!r}")
         return record_random(envs, int(steps))
     if description.startswith(MINARI) or (Path(description) / "data" / "metadata.json").is_file():
-        dataset = _from_minari(description, observations, actions)
+        dataset = _from_minari(description, envs)
     else:
-        dataset = read_dataset(Path(description))
+        about, dataset = _read_folder(Path(description))
+        if about.get("action_space", str(actions)) != str(
+            actions
+        ):  # actions are scaled to its bounds and counted from its starts
+            raise Fault(f"the actions of {description} are {about['action_space']}, those of the environment {actions}")
     _require_fit(dataset, description, observations, ActionMapping(actions))
     return dataset
 
 
 def read_dataset(folder: Path) -> Dataset:
     """The dataset in a folder. Raises Fault if the folder does not hold one, or if its parts contradict each other."""
+    return _read_folder(folder)[1]
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], Dataset]:
+    """The description of a dataset, and the dataset. Raises as `read_dataset` does."""
     try:
         about = json.loads(read_file(folder / DESCRIPTION, LARGEST_CONFIG))
         arrays = load(read_file(folder / DATA, LARGEST_DATA))
@@ -258,6 +284,7 @@ def read_dataset(folder: Path) -> Dataset:
     dataset = Dataset(**{name: arrays[name] for name in Dataset.__dataclass_fields__})
     lengths = dataset.lengths
     sound = lengths.ndim == 1 and lengths.dtype == np.int64 and len(lengths) and (lengths > 0).all()
+    sound = sound and (lengths <= len(dataset.actions)).all()  # whose sum could not be computed
     steps = int(lengths.sum()) if sound else 0
     if (
         not sound
@@ -268,10 +295,10 @@ def read_dataset(folder: Path) -> Dataset:
         or dataset.terminated.dtype != bool
     ):
         raise Fault(f"the dataset in {folder} is damaged: its arrays do not have the same numbers of steps and episodes")
-    return dataset
+    return about, dataset
 
 
-def _require_fit(dataset: Dataset, name: str, observations: Space, mapping: ActionMapping) -> None:
+def _require_fit(dataset: Dataset, name: str, observations: Any, mapping: ActionMapping) -> None:
     """Raise Fault if a dataset does not fit the spaces of an agent, or has numbers that are not finite."""
     shape = tuple(observations.shape or ())
     if dataset.observations.shape[1:] != shape:
@@ -280,13 +307,30 @@ def _require_fit(dataset: Dataset, name: str, observations: Space, mapping: Acti
         raise Fault(f"the actions of {name} have shape {dataset.actions.shape[1:]}, those of the environment {mapping.shape}")
     for part in ("observations", "actions", "rewards"):
         array = getattr(dataset, part)
-        if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        if array.dtype.kind not in "fiub" or not _is_finite(array):
             raise Fault(
-                f"the {part} of {name} have the dtype {array.dtype} or hold NaN or infinity: record them as finite numbers"
+                f"the {part} of {name} have the dtype {array.dtype} or hold NaN, infinity or numbers beyond float32: "
+                "record them as finite numbers"
             )
+    stored = stored_dtype(observations)
+    seen = dataset.observations
+    scaled = stored is not np.float32 and not np.array_equal(seen, seen.astype(stored))
+    if scaled or (seen.dtype == np.uint8 and observations.dtype.kind == "f" and (seen > observations.high).any()):
+        raise Fault(
+            f"the observations of {name} are {seen.dtype} in [{seen.min()}, {seen.max()}], those of the environment "
+            f"{observations.dtype} in [{observations.low.min()}, {observations.high.max()}]: record them as the environment returns them"
+        )
     chosen = dataset.actions.reshape(len(dataset.actions), -1)[:, : len(mapping.choices)]
     if mapping.choices and ((chosen < 0) | (chosen >= np.array(mapping.choices))).any():
         raise Fault(f"the actions of {name} are not in {mapping.space}")
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether float32 holds all numbers of an array."""
+    if array.dtype.kind != "f":
+        return True
+    largest = np.finfo(np.float32).max
+    return bool(((array >= -largest) & (array <= largest)).all())
 
 
 # --- Minari ----------------------------------------------------------------------------------------------------------
@@ -301,48 +345,125 @@ def require_minari() -> None:
 def check_minari_id(name: str) -> None:
     """Raise Fault if Minari cannot write a dataset under an id, or has one already."""
     require_minari()
-    import minari
+    from minari.dataset.minari_dataset import parse_dataset_id
 
-    if not re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", name):
-        raise Fault(f"a Minari id is like cartpole/ppo-v0, got {name!r}")
-    if name in minari.list_local_datasets():
+    try:
+        parse_dataset_id(name)
+    except (ValueError, TypeError):  # an id without a version is converted to a number
+        raise Fault(f"a Minari id is like cartpole/ppo-v0, with a namespace of two letters or more, got {name!r}") from None
+    if _minari_folder(name).exists():
         raise Fault(f"there is a local Minari dataset {name}: give another id, or remove it by: minari delete {name}")
 
 
-def _from_minari(description: str, observations: Space, actions: Space) -> Dataset:
-    """Read a local Minari dataset, whose observations are flattened as those of the environment are. Nothing is downloaded."""
+def _minari_folder(name: str) -> Path:
+    """Where Minari keeps a local dataset."""
+    from minari.storage import get_dataset_path
+
+    return Path(get_dataset_path(name))
+
+
+def _from_minari(description: str, envs: VectorEnv) -> Dataset:
+    """Read a local Minari dataset, whose observations are flattened as those of the environment are. Nothing is downloaded.
+
+    Raises Fault if there is no such dataset, if its spaces are others, or if it is damaged.
+    """
     require_minari()
     import minari
 
-    from rl_lab.rollout.observations import ObservationMapping
-
     try:
         if description.startswith(MINARI):
-            found = minari.load_dataset(description.removeprefix(MINARI))
+            name = description.removeprefix(MINARI)
+            if not _minari_folder(name).is_dir():
+                raise Fault(f"there is no local Minari dataset {name}: minari list local shows those that exist")
+            found = minari.load_dataset(name)
         else:
             found = minari.MinariDataset(Path(description) / "data")
+    except Fault:
+        raise
     except Exception as error:  # of any kind: the file belongs to somebody else
         raise Fault(f"{description} is not a local Minari dataset: {first_line(error)}") from None
-    mapping = ActionMapping(actions)
-    if found.action_space != actions:
-        raise Fault(f"the actions of {description} are {found.action_space}, those of the environment {actions}")
-    flat = ObservationMapping(found.observation_space)
+    if found.action_space != envs.single_action_space:
+        raise Fault(
+            f"the actions of {description} are {found.action_space}, those of the environment {envs.single_action_space}"
+        )
+    flat = _flattening(description, found.observation_space, envs)
+    try:
+        return _joined(found.iterate_episodes(), flat, ActionMapping(envs.single_action_space))
+    except Exception as error:
+        raise Fault(f"the Minari dataset {description} is damaged: {first_line(error)}") from None
+
+
+def _flattening(description: str, space: Space, envs: VectorEnv) -> ObservationMapping:
+    """How observations of ``space`` become those of the environments. Raises Fault if that is not known.
+
+    The mapping of the environments finds the parts of a Dict by their names: Minari sorts them, an environment need not.
+    """
+    own = getattr(envs, "observation_mapping", None) or ObservationMapping(envs.single_observation_space)
+    if _is_alike(space, own.space):
+        return own
+    if _parts(space) > 1:
+        raise Fault(f"the observations of {description} are {space}, those of the environment {own.space}")
+    return ObservationMapping(space, options_of(envs.single_action_space))
+
+
+def _is_alike(space: Space, other: Space) -> bool:
+    """Whether two spaces have the same parts, in whatever order a Dict names them, and numbers of the same shapes."""
+    if isinstance(space, Dict) and isinstance(other, Dict):
+        alike = [name in other.spaces and _is_alike(part, other.spaces[name]) for name, part in space.spaces.items()]
+        return len(alike) == len(other.spaces) and all(alike)
+    if isinstance(space, Tuple) and isinstance(other, Tuple):
+        return len(space.spaces) == len(other.spaces) and all(map(_is_alike, space.spaces, other.spaces))
+    if isinstance(space, Box) and isinstance(other, Box):
+        return space.shape == other.shape
+    return space == other
+
+
+def _parts(space: Space) -> int:
+    """Number of the spaces in nested Dicts and Tuples."""
+    if isinstance(space, (Dict, Tuple)):
+        return sum(map(_parts, space.spaces.values() if isinstance(space, Dict) else space.spaces))
+    return 1
+
+
+def _joined(episodes: Iterable[Any], flat: ObservationMapping, mapping: ActionMapping) -> Dataset:
+    """Minari's episodes as a dataset. Raises ValueError, or whatever its arrays raise, if they contradict each other."""
     rows: dict[str, list[np.ndarray]] = {"observations": [], "actions": [], "rewards": []}
     lengths, terminated = [], []
-    for episode in found.iterate_episodes():
-        seen = episode.observations
-        count = len(episode.rewards)
+    for episode in episodes:
+        seen, count = episode.observations, len(episode.rewards)
+        wanted = {
+            "observations": (seen, count + 1),
+            "actions": (episode.actions, count),
+            "terminations": (episode.terminations, count),
+        }
+        for name, (values, number) in wanted.items():
+            if any(length != number for length in _lengths(values)) or not count:
+                raise ValueError(f"episode {episode.id} has {count} rewards, but not {number} {name}")
+        rewards = np.asarray(episode.rewards)
+        if rewards.dtype.kind not in "fiub" or rewards.size != count:
+            raise ValueError(f"the rewards of episode {episode.id} are {rewards.dtype} of shape {rewards.shape}")
         each = seen if flat.is_identity else np.stack([flat.array(_row(seen, t)) for t in range(count + 1)])
         rows["observations"].append(np.asarray(each))
         rows["actions"].append(mapping.to_policy(episode.actions))
-        rows["rewards"].append(np.asarray(episode.rewards, np.float64))
+        rows["rewards"].append(rewards.reshape(count).astype(np.float64))
         lengths.append(count)
         terminated.append(bool(episode.terminations[-1]))
-    joined = {name: np.concatenate(parts) for name, parts in rows.items()}
-    dtype = observations.dtype
-    if dtype is not None and joined["observations"].dtype.kind == "f":
-        joined["observations"] = joined["observations"].astype(np.float32)
-    return Dataset(**joined, lengths=np.array(lengths), terminated=np.array(terminated))
+    if not lengths:
+        raise ValueError("it holds no episodes")
+    return Dataset(
+        **{name: np.concatenate(parts) for name, parts in rows.items()},
+        lengths=np.array(lengths),
+        terminated=np.array(terminated),
+    )
+
+
+def _lengths(values: Any) -> Iterator[int]:
+    """The length of each array in nested dicts and tuples."""
+    if isinstance(values, (dict, tuple)):
+        for part in values.values() if isinstance(values, dict) else values:
+            yield from _lengths(part)
+    else:
+        yield len(values)
 
 
 def _row(values: Any, t: int) -> Any:
@@ -378,18 +499,40 @@ def write_minari(dataset: Dataset, name: str, setup: Setup, envs: VectorEnv, abo
         )
         step += length
         row += length + 1
+    folder = _minari_folder(name)
+    is_new = not folder.exists()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Minari asks for an author and a link to the code
             minari.create_dataset_from_buffers(
                 name,
                 buffers,
-                env=setup.env_id or None,
+                env=_environment_of(setup, envs),
                 observation_space=envs.single_observation_space,
                 action_space=envs.single_action_space,
                 algorithm_name=str(about.get("agent", "")),
                 description=f"recorded by rl_lab from {about.get('run', '')}",
                 data_format="hdf5",
+                jpeg_encoding=False,  # which changes the pictures
             )
-    except Exception as error:
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, Exception):
+            raise
         raise Fault(f"Minari does not take the dataset {name!r}: {first_line(error)}") from None
+
+
+def _environment_of(setup: Setup, envs: VectorEnv) -> EnvSpec | None:
+    """The specification from which Minari can make the environment of a dataset again; None if what it makes would be another one."""
+    flat = getattr(envs, "observation_mapping", None)
+    changed = setup.wrapper or setup.preprocess or setup.time_aware or setup.frame_stack > 1
+    if setup.maker is not None or changed or (flat is not None and not flat.is_identity):
+        return None
+    try:
+        spec = copy.deepcopy(gym.spec(setup.env_id))
+        spec.kwargs.update(setup.env_kwargs)
+        spec.to_json()
+        return spec
+    except Exception:  # an id of somebody's module, or arguments that are not plain
+        return None

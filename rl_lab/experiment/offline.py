@@ -6,7 +6,7 @@ import rl_lab as rl
 from rl_lab.experiment.agent import Agent
 from rl_lab.experiment.datasets import Dataset, find_dataset
 from rl_lab.experiment.faults import Fault
-from rl_lab.nn.networks import make_network
+from rl_lab.nn.networks import evolved_path, make_network
 from rl_lab.rollout import ActionHead, Moment, ReplayBuffer, RunningMoments
 
 UPDATES = 10
@@ -31,7 +31,8 @@ class OfflineAgent(Agent):
         head = ActionHead(self.space, c.log_std)
         network = make_network(self.observed, c.network, head.outputs, c.activation, generator=self.network_stream)
         self.policy = rl.nn.ModuleDict({"network": network, "head": head})
-        normalizes = c.normalize_observations and self.observed.is_float
+        # an evolved network gets the observations as they are, as in its evolution
+        normalizes = c.normalize_observations and self.observed.is_float and evolved_path(c.network) is None
         self.moments = RunningMoments(self.shape) if normalizes else None
         self.data: ReplayBuffer | None = None
         self.fingerprint = ""
@@ -60,7 +61,7 @@ class OfflineAgent(Agent):
         )
         self.data.add(transitions)
         if self.moments is not None and float(self.moments.count) < 1:
-            self.moments.update(rl.from_numpy(transitions.observations.astype("float32")))
+            self.moments.set(transitions.observations)
         return found
 
     def normal(self, observations: rl.Tensor) -> rl.Tensor:

@@ -31,6 +31,13 @@ class RunningMoments(Module):
         self.merge(float(batch.shape[0]), batch.mean(0), batch.var(0, correction=0))
 
     @rl.no_grad()
+    def set(self, values: np.ndarray) -> None:
+        """Take the mean and the variance of all values (n, *shape) there are, instead of running ones."""
+        self.mean.copy_(rl.tensor(values.mean(0, dtype=np.float64), dtype=rl.float32))
+        self.var.copy_(rl.tensor(values.var(0, dtype=np.float64), dtype=rl.float32))
+        self.count.fill_(len(values))
+
+    @rl.no_grad()
     def merge(self, n: float, mean: rl.Tensor, var: rl.Tensor) -> None:
         """Add ``n`` values, whose mean and variance are known, to the statistics."""
         total = self.count + n

@@ -1,7 +1,7 @@
 """Datasets: recorded from a run, written, read and refused; agents that learn from them."""
 
 import json
-from importlib.util import find_spec
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -197,7 +197,9 @@ def test_a_dataset_that_cannot_be_used_leaves_no_run(description, said, tmp_path
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("harm", ["cut", "lengths", "missing", "nan", "json", "actions", "shape"])
+@pytest.mark.parametrize(
+    "harm", ["cut", "lengths", "overflow", "missing", "nan", "huge", "reward", "json", "actions", "shape", "bounds"]
+)
 def test_damaged_datasets_are_refused(harm, folder, tmp_path):
     from safetensors.numpy import load_file, save_file
 
@@ -207,6 +209,15 @@ def test_damaged_datasets_are_refused(harm, folder, tmp_path):
     text = (folder / "dataset.json").read_text()
     if harm == "lengths":
         arrays["lengths"][0] += 1
+    elif harm == "overflow":  # whose sum is right, modulo 2**64
+        arrays["lengths"][:4] = [2**62, 2**62, 2**62, 2**62 + arrays["lengths"][:4].sum()]
+    elif harm == "huge":
+        arrays["observations"] = arrays["observations"].astype(np.float64)
+        arrays["observations"][3, 1] = 1e300
+    elif harm == "reward":
+        arrays["rewards"][3] = -1e39
+    elif harm == "bounds":
+        text = text.replace("Discrete(2)", "Discrete(2, start=5)")
     elif harm == "missing":
         del arrays["rewards"]
     elif harm == "nan":
@@ -226,20 +237,89 @@ def test_damaged_datasets_are_refused(harm, folder, tmp_path):
         find_dataset(str(made), make_environments("CartPole-v1", 1))
 
 
-@pytest.mark.skipif(find_spec("minari") is None or find_spec("h5py") is None, reason="minari is not installed")
-def test_minari_datasets_hold_the_same_episodes(folder, tmp_path, monkeypatch):
-    from rl_lab.experiment.datasets import check_minari_id, write_minari
-    from rl_lab.experiment.environments import choose_setup
+def test_a_folder_appears_when_it_is_complete(folder, tmp_path, monkeypatch):
+    dataset, envs = read_dataset(folder), make_environments("CartPole-v1", 1)
 
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    envs = make_environments("CartPole-v1", 1)
-    dataset = read_dataset(folder)
-    check_minari_id("test/balanced-v0")
-    write_minari(dataset, "test/balanced-v0", choose_setup("CartPole-v1"), envs, {})
-    for description in ("minari:test/balanced-v0", str(tmp_path / "test" / "balanced-v0")):
-        found = find_dataset(description, envs)
-        assert found.fingerprint() == dataset.fingerprint()
-    with pytest.raises(Fault, match="there is a local Minari dataset"):
-        check_minari_id("test/balanced-v0")
-    with pytest.raises(Fault, match="are Discrete"):
-        find_dataset("minari:test/balanced-v0", make_environments("Pendulum-v1", 1))
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_dataset(dataset, tmp_path / "new", envs, {})
+    assert not list(tmp_path.iterdir())
+
+
+class Picture(gym.Env):
+    """Shows bytes, or the same pictures as numbers in [0, 1]."""
+
+    def __init__(self, as_bytes: bool = True):
+        self.as_bytes = as_bytes
+        self.observation_space = Box(0, 255, (36, 36, 3), np.uint8) if as_bytes else Box(0, 1, (36, 36, 3), np.float32)
+        self.action_space = Discrete(2)
+
+    def seen(self):
+        picture = self.np_random.integers(0, 256, (36, 36, 3), np.uint8)
+        return picture if self.as_bytes else picture.astype(np.float32) / 255
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.seen(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.seen(), 1.0, self.t == 3, False, {}
+
+
+def recorded(make, steps: int = 9):
+    envs, setup = open_environments(make, 1)
+    return record_random(envs, steps), setup, envs
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_pictures_in_other_units_are_refused(as_bytes, tmp_path):
+    """Bytes are not taken for numbers in [0, 1], nor the other way round, where every pixel would become 0."""
+    dataset, _, envs = recorded(lambda: Picture(as_bytes))
+    write_dataset(dataset, tmp_path / "pictures", envs, {})
+    assert find_dataset(str(tmp_path / "pictures"), envs).fingerprint() == dataset.fingerprint()
+    with pytest.raises(Fault, match="as the environment returns them"):
+        find_dataset(str(tmp_path / "pictures"), open_environments(lambda: Picture(not as_bytes), 1)[0])
+
+
+@pytest.mark.parametrize(("low", "width"), [(1e5, 1.0), (300.0, 0.1), (0.0, 1e-3)])
+def test_observations_are_normalized_by_the_moments_of_the_dataset(low, width):
+    class Far(Line):
+        observation_space = Box(-np.inf, np.inf, (1,))
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.step(0)[0], {}
+
+        def step(self, action):
+            self.t += 1
+            return np.array([low + width * self.np_random.random()], np.float32), 0.0, self.t >= 10, False, {}
+
+    agent = BC(lambda: Far(False), dataset="random:50", preset=False, network="mlp:4")
+    agent.remarks()
+    seen = agent.data.arrays.observations.astype(np.float64)
+    assert np.allclose(agent.moments.mean.numpy(), seen.mean(0), rtol=1e-6)
+    assert np.allclose(agent.moments.var.numpy(), seen.var(0), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def evolved(tmp_path_factory):
+    """A run of NEAT."""
+    place = tmp_path_factory.mktemp("evolved")
+    words = ["--agent", "neat", "--env", "CartPole-v1", "--population", "20", "--run-dir", str(place)]
+    assert train.main([*words, *SHORT]) == 0
+    return str(only_run(place))
+
+
+@pytest.mark.parametrize("name", ["bc", "iql", "ppo", "a2c", "dqn", "reinforce"])
+def test_an_evolved_network_sees_what_it_saw_in_its_evolution(name, evolved):
+    given = {"dataset": "random:50"} if name in ("bc", "iql") else {}
+    agent = AGENTS[name]("CartPole-v1", preset=False, network=evolved, learning_rate=1e-9, **given)
+    seen = np.random.default_rng(1).normal(size=(200, 4)).astype(np.float32)
+    before = agent.predict(seen)
+    agent.learn(600)
+    assert (agent.predict(seen) == before).all()
