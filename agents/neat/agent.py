@@ -92,7 +92,6 @@ class NEAT(Agent):
     Config = NEATAgentConfig
     learned = ("evolution",)
     saved = ("archive", "seeds", "gradient", "fixed_seeds", "champion_seeds")
-    acting_memory = "_states"
 
     def build(self) -> None:
         """The population, the random streams and, with --lamarck or --baldwin, the gradient learner."""
@@ -103,6 +102,7 @@ class NEAT(Agent):
             linear = not self.mapping.size and not c.recurrent
             c = replace(c, output_activation="identity" if linear else "steepened_sigmoid")
             self.config = c
+        self.acting_memory = "_states" if c.recurrent else None
         self.players = Players(self.envs, self.setup, c.output_activation, c.evaluation, c.episode_limit)
         self.actions = self.players.actions
         evolution_seed, episode_seed, gradient_seed = np.random.SeedSequence(self.seed).spawn(3)
@@ -254,11 +254,12 @@ class NEAT(Agent):
         """The champion's actions for observations (batch, ...). Row i of each batch belongs to one episode until `begin_episodes`."""
         networks = self._champion_networks()
         count = len(observations)
-        if self._states.shape != (count, networks.state_size):
+        if self._states.shape != (count, networks.state_size) or self.acting_memory is None:
             self._states = np.zeros((count, networks.state_size), np.float32)
+        states = self._states
         x = np.ascontiguousarray(observations, np.float32).reshape(count, -1)
         outputs = np.zeros((count, networks.outputs), np.float32)
-        forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, self._states, outputs)
+        forward_each(networks.structures, networks.numbers, np.zeros(count, np.int64), x, states, outputs)
         return self.actions(outputs, action_mask)
 
     def begin_episodes(self, begins: np.ndarray) -> None:

@@ -79,7 +79,7 @@ class Agent:
     """Names of the parts that make up what was learned. ``--network RUN`` copies only these from an earlier run."""
     saved: ClassVar[tuple[str, ...]] = ()
     """Names of the other parts that a bitwise identical continuation needs, such as optimisers, replay and random streams."""
-    acting_memory: ClassVar[str | None] = None
+    acting_memory: str | None = None
     """Name of the attribute that holds what `act` remembers, one row an episode; None for agents without memory."""
 
     config: Any = None

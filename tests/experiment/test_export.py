@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Dict, Tuple
+from gymnasium.spaces import Box, Dict, Tuple
 
 import rl_lab as rl
 from rl_lab import export, nn
+from rl_lab.agents.neat.agent import NEAT
 from rl_lab.agents.qrdqn import RAINBOW
 from rl_lab.experiment import Agent
 from rl_lab.experiment.agent import find_agent
@@ -106,7 +107,13 @@ def assert_same(agent: Agent, folder: Path, kinds=FORMATS, tolerance: float = 1e
         actions, scores, after = function(x, examples.memory, mask)
         actions = np.asarray(actions).reshape(wanted.shape)
         assert not len(differing(actions, scores, examples._replace(actions=wanted), within)), kind
-        if scores is not None and insight is not None and agent.acting_memory != "_states":
+        if kind == "numpy":
+            module: dict = {"__name__": "policy"}
+            exec(write_numpy(graph), module)
+            acted = module["predict"](x, None, mask)
+            acted = acted if agent.acting_memory is None else acted[0]
+            assert isinstance(agent.space, (Tuple, Dict)) or all(action in agent.space for action in acted)
+        if scores is not None and insight is not None and not isinstance(agent, NEAT):
             expected = insight.outputs[:, : agent.mapping.num_masked].numpy()
             allowed = np.ones(expected.shape, bool) if mask is None else mask
             assert distance(np.asarray(scores)[allowed], expected[allowed]) <= tolerance, kind
@@ -191,6 +198,23 @@ def test_action_spaces(name, masked, tmp_path):
             policy_graph(agent)
         return
     assert_same(agent, tmp_path, ("numpy", "onnx"), 1e-3 if "float16" in name else 1e-6, 100)
+
+
+@pytest.mark.parametrize("space", [Box(-0.1, 0.1, (2,), np.float64), Box(-0.1, 0.3, (2, 1), np.float16), SPACES["Box"]])
+def test_actions_at_the_bounds_are_in_the_space(space):
+    """Bounds of float64 are rounded on the way, some of them to numbers outside of the space."""
+    agent = find_agent("reinforce")(lambda: Probe(space), network="mlp:8", preset=False)
+    for part in agent.learned:
+        for parameter in getattr(agent, part).parameters() if getattr(agent, part) is not None else ():
+            parameter.data.mul_(1e4)
+    module: dict = {"__name__": "policy"}
+    exec(write_numpy(policy_graph(agent)), module)
+    rows = observations_like(agent, 50)
+    actions = module["predict"](rows)
+    assert all(action in space for action in actions)
+    assert (module["predict"](rows[0]) == actions[0]).all()
+    assert (actions == agent.predict(rows)).all()
+    assert {*np.unique(actions)} <= {*np.unique([space.low, space.high])}
 
 
 def test_only_options_of_equal_scores_are_exchangeable():

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from gymnasium.spaces import Dict, Tuple
+from gymnasium.spaces import Box, Dict, Tuple
 
 import rl_lab as rl
 from rl_lab.experiment.environments import copy_for_evaluation, make_environments
@@ -74,6 +74,8 @@ def policy_graph(agent: "Agent") -> Graph:
     ]
     graph.memory = [part.numpy().copy() for part in memory]
     graph.title = f"The greedy policy of {who} after {agent.timesteps:,} steps."
+    graph.action_dtype = None if agent.space.dtype is None else np.dtype(agent.space.dtype)
+    graph.bounds = (agent.space.low, agent.space.high) if isinstance(agent.space, Box) else ()
     graph = graph.without_dead_nodes()
     _add_scores(graph)
     return graph

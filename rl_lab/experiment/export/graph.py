@@ -5,7 +5,7 @@ writer translates each node on its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -96,6 +96,10 @@ class Graph:
     """What the policy remembers when an episode begins; ``memory0``, ``memory1``, ... among the inputs and outputs."""
     title: str = ""
     """One line that says what this policy is."""
+    action_dtype: np.dtype | None = None
+    """Type of the actions of the space; None for a Tuple or Dict, whose parts have types of their own."""
+    bounds: tuple[np.ndarray, ...] = ()
+    """Least and greatest actions of a Box, of its type. The action that is an output is float32, and may exceed them by rounding."""
 
     def input(self, name: str) -> Input | None:
         """The input of this name."""
@@ -114,4 +118,4 @@ class Graph:
                 nodes.append(node)
                 needed.update(ref.value for ref in node.refs())
         nodes.reverse()
-        return Graph(self.values, self.inputs, nodes, self.outputs, self.memory, self.title)
+        return replace(self, nodes=nodes)

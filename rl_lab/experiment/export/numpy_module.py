@@ -22,6 +22,7 @@ F = np.float32
 OBSERVATION_SHAPE = {observation}
 OBSERVATION_DTYPE = np.dtype("{dtype}")
 ACTION_SHAPE = {action}
+ACTION_DTYPE = {action_dtype}
 MASKED = {masked}
 """Number of entries of an action mask; 0 if the policy takes no mask."""
 '''
@@ -50,6 +51,8 @@ def predict(observation, state=None, action_mask=None):
     """
     one = np.shape(observation) == OBSERVATION_SHAPE
     actions, _, memory = outputs(observation, state, action_mask)
+    actions = actions if ACTION_DTYPE is None else actions.astype(ACTION_DTYPE)
+    actions = np.clip(actions, *_BOUNDS) if _BOUNDS else actions  # rounding may exceed the bounds
     actions = actions[0] if one else actions
     return (actions, memory) if _START else actions
 '''
@@ -212,9 +215,11 @@ def write_numpy(graph: Graph) -> str:
         observation=observation.shape,
         dtype=graph.values[observation.value].dtype,
         action=found["action"].shape,
+        action_dtype=None if graph.action_dtype is None else f'np.dtype("{graph.action_dtype}")',
         masked=0 if mask is None else mask.shape[0],
     )
     starts = [writer.constant(part) for part in graph.memory]
+    bounds = [writer.constant(part) for part in graph.bounds]
     blob = b"".join(array.tobytes() for array in writer.constants)
     text = "\n".join(textwrap.wrap(base64.b64encode(blob).decode(), 120))
     layout = ", ".join(f"({array.dtype.str!r}, {array.shape})" for array in writer.constants)
@@ -228,6 +233,7 @@ def write_numpy(graph: Graph) -> str:
         "        at += count * np.dtype(dtype).itemsize\n"
         "    return arrays\n\n\n"
         f"C = _unpack()\n_START = ({''.join(f'{name}, ' for name in starts)})\n"
+        f"_BOUNDS = ({''.join(f'{name}, ' for name in bounds)})\n"
     )
     helpers = "".join(
         f"\n{part.strip()}\n\n"
