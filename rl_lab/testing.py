@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
 import rl_lab as rl
-from rl_lab.experiment import Agent
+from rl_lab.experiment import Agent, Fault
 from rl_lab.experiment.agent import adopt
 from rl_lab.experiment.config import Between, make_config
 from rl_lab.rollout.actions import ActionMapping, choices_of, single
@@ -357,7 +357,9 @@ def _predicting(agent_class: type[Agent], settings: dict[str, Any]) -> None:
     agent = _train(_make(agent_class, settings))
     space = agent.space
     observations = np.stack([agent.envs.single_observation_space.sample() for _ in range(3)]).astype(np.float32)
+    before = copy.deepcopy(agent.state_dict())
     batch = _action(agent, observations)
+    _assert_equal(before, agent.state_dict(), "predict() changes the agent")
     for i, observation in enumerate(observations):
         action = _action(agent, observation)
         assert space.contains(action), f"predict() gave {action!r} for one observation, which is not in {space}"
@@ -366,8 +368,33 @@ def _predicting(agent_class: type[Agent], settings: dict[str, Any]) -> None:
         _, state = agent.predict(observations[0])
         following, _ = agent.predict(observations[1], state)
         assert space.contains(following), f"predict() with a state gave {following!r}"
+        _remembering(agent, observations)
     other = np.zeros((2, *(n + 1 for n in agent.shape)), np.float32)
     assert _refusal(lambda: agent.predict(other)) is not None, "predict() accepts observations of another shape"
+
+
+def _remembering(agent: Agent, observations: np.ndarray) -> None:
+    """Episodes begin without a memory of others, and `greedy_step`, from which an export is made, acts as `predict` does."""
+    begins = np.ones(len(observations), bool)
+    seen = []
+    for _ in range(2):
+        agent.begin_episodes(begins)
+        agent.act(observations, True)
+        seen.append(copy.deepcopy(getattr(agent, str(agent.acting_memory))))
+    _assert_equal(
+        *seen, "what an agent remembers after one step, whether or not episodes went before: begin_episodes() must clear it"
+    )
+    try:
+        function, memory = agent.greedy_step()
+    except Fault:  # it cannot be exported, and says so
+        return
+    state = None
+    for row in observations:
+        action, state = agent.predict(row, state)
+        with rl.no_grad():
+            scaled, *memory = function(rl.from_numpy(row[None]), *memory, None)
+        exported = single(agent.mapping.of_scaled(scaled))
+        assert np.allclose(exported, action, atol=1e-3), f"greedy_step() gave {exported!r}, predict() {action!r}"
 
 
 def _learning(agent_class: type[Agent], settings: dict[str, Any]) -> None:

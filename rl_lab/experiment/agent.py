@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import math
 import sys
 import time
@@ -20,7 +21,7 @@ from gymnasium.vector import VectorEnv
 import rl_lab as rl
 from rl_lab.engine.errors import EnvironmentFault, NumericalError, ShapeError
 from rl_lab.engine.kernels import usual
-from rl_lab.experiment.config import Between, Search, as_plain, check_config, make_config, number_of, read_toml
+from rl_lab.experiment.config import Between, Search, as_plain, check_config, kinds_of, make_config, number_of, read_toml
 from rl_lab.experiment.environments import (
     Setup,
     absent_environments,
@@ -31,7 +32,7 @@ from rl_lab.experiment.environments import (
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.finding import import_beside
 from rl_lab.experiment.finite import first_sources, guard_updates, not_finite_error
-from rl_lab.experiment.parts import EpisodicPart, load_part, part_state
+from rl_lab.experiment.parts import EpisodicPart, check_part, load_part, part_state
 from rl_lab.experiment.preprocessing import as_presets, channels_of, settings_of
 from rl_lab.experiment.progress import NoProgress, make_progress
 from rl_lab.experiment.suggestions import nearest, nearest_agent
@@ -129,6 +130,8 @@ class Agent:
         if not isinstance(preset, (bool, np.bool_)):
             raise Fault(f"preset must be True or False, got {preset!r}")
         tuned = preset_for(type(self), name_of_agent(type(self)), env) if preset and isinstance(env, str) else {}
+        own_class: Any = type(self)
+        check_class(own_class)
         names = {field.name for field in dataclasses.fields(self.Config)}
         presets = as_presets(preprocess or tuned.get("preprocess", ()))
         tuned = {**settings_of(presets), **tuned}
@@ -183,6 +186,7 @@ class Agent:
             if is_convolutional(getattr(config, "network", "")):
                 self.notes = (str(picture_of(self.observed)),)
             self.build()
+            self._check_parts()
         except (ValueError, TypeError, ShapeError, OverflowError, RecursionError) as error:
             raise error if isinstance(error, Fault) else Fault(str(error)) from error
         self._guard = guard_updates(self)
@@ -191,26 +195,38 @@ class Agent:
         self._greedy = self.record(rl.no_grad()(self._greedy_scaled))
         self._inputs: list[tuple[np.ndarray, rl.Tensor]] = []
 
+    def _check_parts(self) -> None:
+        """Raise Fault unless `build` made all parts that are declared, and they can be saved: not after hours of training."""
+        kind = type(self).__name__
+        for declared in ("learned", "saved"):
+            names = getattr(self, declared)
+            if isinstance(names, str):
+                raise Fault(f"{kind}.{declared} must be a tuple of names, such as ({names!r},)")
+            for name in names:
+                if not hasattr(self, name):
+                    raise Fault(f"{kind}.{declared} names {name!r}, which build() does not make")
+                check_part(getattr(self, name), f"the part {name} of {kind}")
+
     # --- what a subclass defines -------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """Make networks, optimisers, streams and the collector from ``config``, ``envs``, ``seed``, ``shape`` and ``mapping``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define build()")
 
     def step(self) -> Metrics:
         """Do a bounded amount of work: collect, learn, advance ``timesteps``. Returns metrics by log tag."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define step()")
 
     def greedy(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """The policy's best actions for observations (batch, ...); see `rl_lab.rollout.actions` for their form."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define greedy()")
 
     def _greedy_scaled(self, observations: rl.Tensor, action_mask: rl.Tensor | None) -> rl.Tensor:
         return self.mapping.scaled(self.greedy(observations, action_mask))
 
     def sample(self, moment: Moment) -> dict[str, rl.Tensor]:
         """Actions to explore with, under ``actions``, and what belongs to them, for a `Moment`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define sample()")
 
     def explore(self, observations: rl.Tensor, action_mask: rl.Tensor | None = None) -> rl.Tensor:
         """Actions to explore with, for any batch of observations; `sample` without what belongs to them."""
@@ -495,7 +511,7 @@ class Agent:
                 latest = metrics.get("charts/episodic_return", latest)
                 shown.update(self.timesteps, rate, latest)
                 answer = None if callback is None else callback(self, metrics)
-                if isinstance(answer, (bool, np.bool_)) and not answer:
+                if isinstance(answer, (bool, np.bool_, np.ndarray, rl.Tensor)) and not answer:
                     break
         return self
 
@@ -515,8 +531,11 @@ class Agent:
             raise
         finally:
             self._guard.leave()
-        require_finite(metrics, self.timesteps)
-        return metrics
+        if not isinstance(metrics, dict):
+            raise TypeError(
+                f"{type(self).__name__}.step() returned {metrics!r}: return a dict of metrics, {{}} if there are none"
+            )
+        return finite_metrics(metrics, self.timesteps)
 
     def require_finite(self) -> None:
         """Raise NumericalError, naming the first, if a number of the parts is not finite: for agents that learn without an optimiser."""
@@ -737,13 +756,19 @@ def _alternatives(space: Space) -> str:
     return "sac, ppo or a2c"
 
 
-def require_finite(metrics: Metrics, timesteps: int) -> None:
-    """Raise NumericalError, naming the metric, if one is not finite."""
-    for tag, value in metrics.items():
+def finite_metrics(metrics: dict[str, Any], timesteps: int) -> Metrics:
+    """Metrics as numbers. Raises NumericalError, naming the metric, if one is not finite, TypeError if it is no number."""
+    try:
+        numbers = {tag: float(value) for tag, value in metrics.items()}
+    except (TypeError, ValueError, RuntimeError):
+        wrong = next(tag for tag, value in metrics.items() if not isinstance(value, (int, float, np.generic)))
+        raise TypeError(f"the metric {wrong!r} is {metrics[wrong]!r:.60}: give a number") from None
+    for tag, value in numbers.items():
         if not math.isfinite(value) and tag.startswith("charts/episodic"):
             raise NumericalError(f"{tag} became {value} at step {timesteps}: correct the reward of the environment")
         if not math.isfinite(value):
             raise NumericalError(f"{tag} became {value} at step {timesteps}: lower learning_rate or max_grad_norm")
+    return numbers
 
 
 def updates_never_start(learning_starts: int, total_timesteps: int, inclusive: bool = False) -> list[str]:
@@ -792,8 +817,30 @@ def name_in_run(agent: str | type) -> str:
     return agent if isinstance(agent, str) else f"{agent.__module__}:{agent.__qualname__}"
 
 
+@functools.cache
+def check_class(agent_class: type) -> None:
+    """Raise Fault unless a class has settings that a run can have, and the methods that a subclass of `Agent` defines."""
+    name = agent_class.__name__
+    config_class = getattr(agent_class, "Config", None)
+    if not isinstance(config_class, type):
+        raise Fault(f"{name} has no Config: give it a dataclass of settings")
+    if "total_timesteps" not in kinds_of(config_class):
+        raise Fault(f"{name}.Config has no total_timesteps: add total_timesteps: int = setting(100_000, 'environment steps')")
+    if not issubclass(agent_class, Agent):
+        return
+    missing = [method for method in ("build", "step") if getattr(agent_class, method) is getattr(Agent, method)]
+    if agent_class.act is Agent.act and agent_class.greedy is Agent.greedy:
+        missing.append("greedy")
+    if missing:
+        raise Fault(f"{name} does not define {' and '.join(f'{method}()' for method in missing)}")
+
+
 def adopt(found: type) -> type[Agent]:
-    """The class itself if it is an `Agent`, else a subclass of it and `Agent` that constructs it from config, environments and seed."""
+    """The class itself if it is an `Agent`, else a subclass of it and `Agent` that constructs it from config, environments and seed.
+
+    Raises Fault as `check_class` does.
+    """
+    check_class(found)
     if issubclass(found, Agent):
         return found
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from rl_lab.experiment.config import field_types, option_name
+from rl_lab.experiment.config import default_of, kinds_of, option_name
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.suggestions import nearest_option
 
@@ -39,25 +39,29 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         """One option for each field, or for those named in ``only``; ``values`` replace the defaults that the help shows."""
         group = self.add_argument_group(title)
-        kinds = field_types(config_class)
+        kinds = kinds_of(config_class)
         for field in dataclasses.fields(config_class):
             if only and field.name not in only:
                 continue
             name, rules = option_name(field.name), field.metadata
-            default = (values or {}).get(field.name, field.default)
-            text = f"{rules['help']} (default: {default})".replace("%", "%%")
-            if kinds[field.name] is bool:
+            kind = kinds[field.name]
+            if name in self._option_string_actions:
+                raise Fault(
+                    f"the setting {field.name} of {config_class.__name__} has the name of an option of every run: rename it"
+                )
+            default = (values or {}).get(field.name, default_of(field))
+            text = f"{rules.get('help', '')} (default: {default})".strip().replace("%", "%%")
+            choices = rules.get("choices") or kind.choices
+            if kind.type is bool:
                 group.add_argument(
                     name, f"--no-{name[2:]}", action=_Switch, nargs="?", default=argparse.SUPPRESS, help=text, metavar="BOOL"
                 )
             elif rules.get("read") is not None:
-                group.add_argument(name, action="append", default=argparse.SUPPRESS, help=text, metavar=rules["metavar"] or "V")
-            else:
-                metavar = (
-                    "|".join(map(str, rules["choices"]))
-                    if rules["choices"]
-                    else getattr(kinds[field.name], "__name__", "V").upper()
+                group.add_argument(
+                    name, action="append", default=argparse.SUPPRESS, help=text, metavar=rules.get("metavar") or "V"
                 )
+            else:
+                metavar = "|".join(map(str, choices)) if choices else getattr(kind.type, "__name__", "V").upper()
                 group.add_argument(name, default=argparse.SUPPRESS, help=text, metavar=metavar)
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Settings: stated once as the fields of a frozen dataclass, read from the command line, a preset or a file, and checked."""
 
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -74,16 +75,72 @@ def option_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def field_types(config_class: type) -> dict[str, Any]:
-    """Return the type of each field, with ``X | None`` reduced to X."""
-    hints = typing.get_type_hints(config_class)
-    result = {}
+class Kind(NamedTuple):
+    """What a field's annotation says: a type, whether None is a value, too, and the values of a Literal."""
+
+    type: Any
+    is_optional: bool
+    choices: tuple = ()
+
+
+@functools.cache
+def kinds_of(config_class: type) -> dict[str, Kind]:
+    """The kind of each field. Raises Fault, naming the field, for a class or an annotation that settings cannot have."""
+    name = config_class.__name__
+    if not dataclasses.is_dataclass(config_class):
+        raise Fault(f"{name} is not a dataclass: write @dataclass(frozen=True) above it")
+    try:
+        hints = typing.get_type_hints(config_class)
+    except (NameError, TypeError) as error:
+        raise Fault(f"the annotations of {name} cannot be read: {first_line(error)}") from None
+    found = {}
     for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-            hint = next(h for h in typing.get_args(hint) if h is not type(None))
-        result[field.name] = hint
-    return result
+        who = f"the setting {field.name} of {name}"
+        if not field.init:
+            raise Fault(f"{who} has init=False, so it can never be set: leave it out, or make it a property")
+        if default_of(field) is dataclasses.MISSING:
+            raise Fault(f"{who} has no default: declare it with setting(default, help)")
+        kind = _kind(hints[field.name])
+        if kind is None and field.metadata.get("read") is None:
+            raise Fault(
+                f"{who} is of the type {_written(hints[field.name])}, which a command line and a file do not hold: use bool, int, float, "
+                "str, a Literal, tuple[..., ...] of one of them, or one of these | None"
+            )
+        found[field.name] = kind or Kind(hints[field.name], False)
+    return found
+
+
+def _kind(hint: Any) -> Kind | None:
+    """The kind of an annotation; None if a setting cannot have it."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        others = [part for part in typing.get_args(hint) if part is not types.NoneType]
+        inner = _kind(others[0]) if len(others) == 1 else None
+        return None if inner is None else inner._replace(is_optional=True)
+    if typing.get_origin(hint) is typing.Literal:
+        values = typing.get_args(hint)
+        of = {type(value) for value in values}
+        return Kind(of.pop(), False, values) if len(of) == 1 and of <= _PLAIN else None
+    if typing.get_origin(hint) is tuple:
+        of = {part for part in typing.get_args(hint) if part is not ...}
+        return Kind(hint, False) if len(of) == 1 and of <= _PLAIN else None
+    return Kind(hint, False) if hint in (bool, int, float, str) else None
+
+
+_PLAIN = {bool, int, float, str}
+
+
+def _written(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def default_of(field: "dataclasses.Field[Any]") -> Any:
+    """The default of a field; MISSING if it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def field_types(config_class: type) -> dict[str, Any]:
+    """The type of each field, with ``X | None`` reduced to X and a Literal to the type of its values. Raises Fault as `kinds_of` does."""
+    return {name: kind.type for name, kind in kinds_of(config_class).items()}
 
 
 def parse_value(name: str, kind: type, value: object) -> Any:
@@ -169,7 +226,7 @@ def _shown(value: object) -> str:
 def make_config(config_class: type[T], values: dict[str, Any], source: str = "") -> T:
     """Make a config of these values. Raises Fault for the first one that is unknown, of another type or out of bounds."""
     kinds = field_types(config_class)
-    optional = {field.name for field in dataclasses.fields(config_class) if field.default is None}  # type: ignore[arg-type]
+    optional = {name for name, kind in kinds_of(typing.cast(Any, config_class)).items() if kind.is_optional}
     readers = {field.name: field.metadata.get("read") for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     clean = {}
     for key, value in values.items():
@@ -189,6 +246,7 @@ def make_config(config_class: type[T], values: dict[str, Any], source: str = "")
 
 def check_config(config: "DataclassInstance") -> None:
     """Raise Fault for the first value outside the bounds of its field."""
+    kinds = kinds_of(type(config))
     for field in dataclasses.fields(config):
         value, rules = getattr(config, field.name), field.metadata
         name = option_name(field.name)
@@ -207,8 +265,9 @@ def check_config(config: "DataclassInstance") -> None:
                 raise Fault(f"{name} must be at least {rules['least']:g}, got {number:g}")
             if rules.get("most") is not None and not number <= rules["most"]:
                 raise Fault(f"{name} must be at most {rules['most']:g}, got {number:g}")
-        if rules.get("choices") and value not in rules["choices"]:
-            raise Fault(f"{name} {value!r} is unknown{nearest(str(value), map(str, rules['choices']))}")
+        choices = rules.get("choices") or kinds[field.name].choices
+        if choices and value not in choices:
+            raise Fault(f"{name} {value!r} is unknown{nearest(str(value), map(str, choices))}")
         check = rules.get("check")
         if check is not None:
             try:
@@ -241,8 +300,9 @@ def read_toml(path: Path, foreign: bool = False) -> dict[str, Any]:
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """Return a config as a dict for TOML: tuples become lists, and settings that are None are left out."""
+    """Return a config as a dict for TOML: tuples become lists; None is left out, or written as "none" if it is not the default."""
     plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(config).items()}
+    plain |= {f.name: "none" for f in dataclasses.fields(config) if plain[f.name] is None and default_of(f) is not None}
     return {key: value for key, value in plain.items() if value is not None}
 
 

@@ -189,6 +189,11 @@ def make_plan(given: dict[str, Any], pixels: bool = True) -> Plan:
     given = {**given, "env": env}
     given = from_saved_run(given, [*fields(Options), *fields(agent_class.Config)])
     own = {field.name for field in fields(Options)}
+    clash = sorted(own & {field.name for field in fields(agent_class.Config)})
+    if clash:
+        raise Fault(
+            f"the setting {clash[0]} of {agent_class.Config.__name__} has the name of an option of every run: rename it"
+        )
     values = {**_settings_of_preprocessing({**preset, **given}, agent_class), **preset, **given}
     options = make_config(Options, {k: v for k, v in values.items() if k in own})
     config: Any = make_config(agent_class.Config, {k: v for k, v in values.items() if k not in own})

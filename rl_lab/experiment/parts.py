@@ -1,5 +1,6 @@
 """The state of the parts of an agent: from objects to the values in a checkpoint, and back into the same objects."""
 
+import copy
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,10 +49,23 @@ def part_state(part: Any) -> Any:
     raise TypeError(f"a part of type {type(part).__name__} cannot be saved: give it state_dict and load_state_dict")
 
 
+def check_part(part: Any, name: str) -> None:
+    """Raise TypeError, naming the part, if `part_state` cannot save a part of its type."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            check_part(value, f"{name}[{key!r}]")
+    elif isinstance(part, (list, tuple)):
+        for i, value in enumerate(part):
+            check_part(value, f"{name}[{i}]")
+    elif not (isinstance(part, (*_VALUES, *_KINDS)) or hasattr(part, "state_dict")):
+        raise TypeError(f"{name} of type {type(part).__name__} cannot be saved: give it state_dict and load_state_dict")
+
+
 def load_part(part: Any, state: Any, name: str) -> Any:
     """Put a saved state into a part. Returns the part, or the value that replaces it.
 
-    Raises KeyError, ShapeError or TypeError, naming the part, if the state does not fit.
+    Numbers, texts, and containers of nothing else are replaced by what was saved; everything else keeps its shape and its keys. Raises
+    KeyError, ShapeError or TypeError, naming the part, if the state does not fit.
     """
     if isinstance(part, rl.Generator):
         part.set_state(state)
@@ -73,23 +87,51 @@ def load_part(part: Any, state: Any, name: str) -> Any:
             raise TypeError(f"the saved state has no {name}")
         part.load_state_dict(state)
     elif isinstance(part, dict):
-        for key in part:
-            part[key] = load_part(part[key], state[key], f"{name}[{key!r}]")
+        _require(name, state, dict)
+        keys = list(state) if _holds_values(part) else list(part)
+        loaded = {key: load_part(part.get(key), state[key], f"{name}[{key!r}]") for key in keys}
+        part.clear()
+        part.update(loaded)
     elif isinstance(part, (list, tuple)):
-        if len(part) != len(state):
+        _require(name, state, (list, tuple))
+        if len(part) != len(state) and not _holds_values(part):
             raise ShapeError(f"{name} has {len(part)} entries, the saved one {len(state)}")
-        return type(part)(
-            [load_part(value, given, f"{name}[{i}]") for i, (value, given) in enumerate(zip(part, state, strict=True))]
-        )
-    elif isinstance(part, bool):
-        return bool(state)
-    elif isinstance(part, (int, float)):
-        return type(part)(state)
-    elif part is None and not (state is None or isinstance(state, (bool, int, float, str))):
-        raise TypeError(f"the saved state has {name}, which these settings do not make")
-    else:  # None or text
-        return state
+        own = [*part, *[None] * (len(state) - len(part))]
+        rows = [load_part(own[i], given, f"{name}[{i}]") for i, given in enumerate(state)]
+        return type(part)(*rows) if hasattr(part, "_fields") else type(part)(rows)
+    else:
+        return _value(part, state, name)
     return part
+
+
+_VALUES = (type(None), bool, int, float, str, np.generic)
+_KINDS = (rl.Generator, rl.Tensor, np.ndarray, np.random.Generator)
+
+
+def _holds_values(part: Any) -> bool:
+    """Whether a part is a number, a text or None, or a container of nothing else, so that it may have any size."""
+    if isinstance(part, dict):
+        return all(map(_holds_values, part.values()))
+    return all(map(_holds_values, part)) if isinstance(part, (list, tuple)) else isinstance(part, _VALUES)
+
+
+def _value(part: Any, state: Any, name: str) -> Any:
+    """A saved number or text. What was None may have become an array, and in a container that has grown, another container."""
+    if isinstance(part, np.generic):
+        return type(part)(_array(state))
+    if part is None and isinstance(state, (rl.Tensor, np.ndarray)):
+        return copy.deepcopy(state)
+    if part is None and isinstance(state, (dict, list)):
+        if not name.endswith("]"):  # it may be the state of a network or an optimiser
+            raise TypeError(f"the saved state has {name}, which build() does not make with these settings")
+        return copy.deepcopy(state)
+    _require(name, state, _VALUES)
+    return float(state) if type(part) is float and type(state) is int else state
+
+
+def _require(name: str, state: Any, kinds: type | tuple[type, ...]) -> None:
+    if not isinstance(state, kinds):
+        raise TypeError(f"the saved {name} is of type {type(state).__name__}, which does not fit this agent")
 
 
 def _array(state: Any) -> Any:
