@@ -2,6 +2,7 @@
 
 from rl_lab.engine.errors import (
     AnomalyError,
+    ConstructionError,
     DeviceError,
     DtypeError,
     EagerWarning,
@@ -10,12 +11,14 @@ from rl_lab.engine.errors import (
     FileError,
     GraphError,
     NumericalError,
+    OptimizerError,
     ShapeError,
     StateError,
 )
 
 __all__ = [
     "AnomalyError",
+    "ConstructionError",
     "DeviceError",
     "DtypeError",
     "EagerWarning",
@@ -24,6 +27,7 @@ __all__ = [
     "FileError",
     "GraphError",
     "NumericalError",
+    "OptimizerError",
     "ShapeError",
     "StateError",
 ]

@@ -381,9 +381,8 @@ def _remembering(agent: Agent, observations: np.ndarray) -> None:
         agent.begin_episodes(begins)
         agent.act(observations, True)
         seen.append(copy.deepcopy(getattr(agent, str(agent.acting_memory))))
-    _assert_equal(
-        *seen, "what an agent remembers after one step, whether or not episodes went before: begin_episodes() must clear it"
-    )
+    what = "what an agent remembers after one step, whether or not episodes went before: begin_episodes() must clear it"
+    _assert_equal(seen[0], seen[1], what)
     try:
         function, memory = agent.greedy_step()
     except Fault:  # it cannot be exported, and says so
@@ -392,7 +391,8 @@ def _remembering(agent: Agent, observations: np.ndarray) -> None:
     for row in observations:
         action, state = agent.predict(row, state)
         with rl.no_grad():
-            scaled, *memory = function(rl.from_numpy(row[None]), *memory, None)
+            scaled, *after = function(rl.from_numpy(row[None]), *memory, None)
+        memory = tuple(after)
         exported = single(agent.mapping.of_scaled(scaled))
         assert np.allclose(exported, action, atol=1e-3), f"greedy_step() gave {exported!r}, predict() {action!r}"
 

@@ -125,7 +125,8 @@ class Compiled(Generic[P, R]):
     """
 
     def __init__(self, function: Callable[P, R]):
-        functools.update_wrapper(self, function)
+        # the attributes of a module are those of today: a copy would not follow them
+        functools.update_wrapper(self, function, updated=("__dict__",) if isinstance(function, FunctionType) else ())
         self._function = function
         self._sites: dict[Hashable, Site] = {}
         self._replaying = threading.RLock()
@@ -141,6 +142,15 @@ class Compiled(Generic[P, R]):
     def programs(self) -> list[Program]:
         """The recorded programs that are still kept."""
         return [recorded.program for site in list(self._sites.values()) for recorded in site.recorded]
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the compiled module or object: ``compiled.parameters()``, ``compiled.eval()``."""
+        if name.startswith("__") or name in ("_function", "_short"):
+            raise AttributeError(name)
+        try:
+            return getattr(self._function, name)
+        except AttributeError:
+            raise AttributeError(f"neither a compiled function nor {self._function!r:.60} has an attribute {name!r}") from None
 
     def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
         raise TypeError(
@@ -194,8 +204,9 @@ class Compiled(Generic[P, R]):
     def times(self, count: int, *arguments: Any) -> R:
         """Call ``count`` times with the same arguments, in one native call if possible; return the last result.
 
-        Raises ValueError if ``count`` is less than 1.
+        Raises ValueError if ``count`` is less than 1, TypeError if it is not an integer.
         """
+        count = operator.index(count)
         if count < 1:
             raise ValueError(f"count is {count}, but the function must be called at least once")
         while count:

@@ -21,6 +21,14 @@ class StateError(RuntimeError):
     """A call does not fit the state of a tensor or a graph: saved values were freed, or a saved value was modified in place."""
 
 
+class OptimizerError(StateError, ValueError):
+    """Parameters or a saved state do not fit an optimizer."""
+
+
+class ConstructionError(StateError, AttributeError):
+    """A module gets a parameter or a submodule before ``super().__init__()``."""
+
+
 class NumericalError(ArithmeticError):
     """A number is NaN or infinite, but must be finite."""
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rl_lab.engine.device import DeviceLike, check_device
 from rl_lab.engine.dtype import DType, DTypeLike, as_dtype
-from rl_lab.engine.errors import DtypeError, StateError
+from rl_lab.engine.errors import ConstructionError, DtypeError, StateError
 from rl_lab.engine.launch import Counted, changes, recorder
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import tensor
@@ -150,7 +150,7 @@ class Module(Counted):
         tables = self.__dict__
         if "_parameters" not in tables:
             if isinstance(value, (Parameter, Module)):
-                raise StateError(f"call super().__init__() before assigning {name!r}")
+                raise ConstructionError(f"call super().__init__() before assigning {name!r}")
             object.__setattr__(self, name, value)
             return
         for table in ("_parameters", "_buffers", "_modules"):

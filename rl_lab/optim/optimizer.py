@@ -11,7 +11,7 @@ import numpy as np
 
 from rl_lab.engine import tape
 from rl_lab.engine.dtype import float32, int64
-from rl_lab.engine.errors import StateError
+from rl_lab.engine.errors import OptimizerError
 from rl_lab.engine.kernels import optimizer as optimizer_kernels
 from rl_lab.engine.launch import Counted, Part, changes, launch, launch_parts, recorder, unrecorded
 from rl_lab.engine.number import real
@@ -231,7 +231,7 @@ class Optimizer(Counted):
 
     ``params`` are leaf tensors, or dicts with the key ``params`` and settings that differ from ``defaults``. ``param_groups`` lists the
     groups; ``state[parameter]`` maps names to the state tensors of a parameter. Raises ValueError if there are no parameters, if a
-    parameter appears twice or if a setting is out of range, TypeError if a parameter is not a tensor, StateError if it is not a leaf.
+    parameter appears twice or if a setting is out of range, TypeError if a parameter is not a tensor, OptimizerError if it is not a leaf.
     """
 
     slots: Slots = ()
@@ -281,7 +281,7 @@ class Optimizer(Counted):
             if not isinstance(p, Tensor):
                 raise TypeError(f"an optimizer updates tensors, got a {type(p).__name__}")
             if not p.is_leaf:
-                raise StateError("an optimizer updates leaf tensors only, got the result of an operation")
+                raise OptimizerError("an optimizer updates leaf tensors only, got the result of an operation")
             if id(p) in known:
                 raise ValueError("a parameter appears in more than one group")
         group = {**self.defaults, **group, "params": params}
@@ -471,17 +471,17 @@ class Optimizer(Counted):
 
     @tape.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copy settings and state from ``state_dict``. Raises StateError if its groups have other numbers of parameters."""
+        """Copy settings and state from ``state_dict``. Raises OptimizerError if its groups have other numbers of parameters."""
         groups = state_dict["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
-            raise StateError(
+            raise OptimizerError(
                 f"the state has groups of {[len(g['params']) for g in groups]} parameters, "
                 f"this optimizer has groups of {[len(g['params']) for g in self.param_groups]}"
             )
         for group, loaded in zip(self.param_groups, groups, strict=True):
             for name, value in loaded.items():
                 if name != "params" and name in group and _kind(value) != _kind(group[name]):
-                    raise StateError(f"the state has {name} {value!r}, this optimizer {group[name]!r}")
+                    raise OptimizerError(f"the state has {name} {value!r}, this optimizer {group[name]!r}")
         parameters = [(p, g) for g in self.param_groups for p in g["params"]]
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({k: v for k, v in loaded.items() if k != "params"})
@@ -498,7 +498,7 @@ class Optimizer(Counted):
             for name, value in own.items():
                 source = loaded[name] if isinstance(loaded[name], Tensor) else tensor(loaded[name])
                 if name == "step" and not 0 <= source.item() < LARGEST_STEP:
-                    raise StateError(f"the state has the step {source.item()}, which no optimizer reaches")
+                    raise OptimizerError(f"the state has the step {source.item()}, which no optimizer reaches")
                 value.copy_(source.reshape(value.shape))
 
 
