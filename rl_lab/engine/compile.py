@@ -22,7 +22,7 @@ from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, copy_of
-from rl_lab.engine.reads import fields_of, is_record
+from rl_lab.engine.reads import Settling, fields_of, is_record
 from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import new, view
 from rl_lab.engine.watch import CannotRecord, asks_for_types, watching
@@ -150,7 +150,8 @@ class Compiled(Generic[P, R]):
         try:
             return getattr(self._function, name)
         except AttributeError:
-            raise AttributeError(f"neither a compiled function nor {self._function!r:.60} has an attribute {name!r}") from None
+            kind = type(self._function).__name__
+            raise AttributeError(f"neither a compiled function nor its {kind} has an attribute {name!r}") from None
 
     def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
         raise TypeError(
@@ -307,7 +308,7 @@ class Compiled(Generic[P, R]):
         varying = iter(recording.expressions.inputs)
         given = iter([next(varying) if v else n for n, v in zip(numbers, varies, strict=True)])
         replaced = _Replacements(iter(recording.arguments), given, {})
-        originals = dict(zip(map(id, recording.arguments), tensors, strict=True))
+        originals: dict[int, Any] = dict(zip(map(id, recording.arguments), tensors, strict=True))
         theirs = arguments, keywords
         arguments = tuple([_replace(a, replaced) for a in arguments])
         keywords = {name: _replace(value, replaced) for name, value in keywords.items()}
@@ -327,6 +328,8 @@ class Compiled(Generic[P, R]):
                     build = _outputs(result, outputs, recording, {})
                     outputs = [output.detach() for output in outputs]
         except BaseException as error:
+            if any(varies):
+                Settling()(error)
             if recording.reason is None:
                 recording.undo()
                 if any(varies) and isinstance(error, TypeError):  # perhaps a C function that takes no `Number`
@@ -348,6 +351,11 @@ class Compiled(Generic[P, R]):
             recording.finish()
         if _take_back(replaced.copies.values(), originals) and recording.reason is None:
             recording.reason = "it changes a list, a dict or a dataclass among its arguments"
+        # kept, because an id is that of another object as soon as the first one is gone
+        copies = [copy for copy in replaced.copies.values() if isinstance(copy.theirs, (list, dict))]
+        originals.update({id(copied): container for container, copied, _ in copies})
+        if recording.reason is None and any(_holds(result, copied) for _, copied, _ in copies):
+            recording.reason = "it returns a list or a dict that is an argument"
         count = len(arguments)
         alone = (
             count > 0 and not keywords and isinstance(arguments[0], Tensor) and all(other is None for other in arguments[1:])
@@ -471,7 +479,7 @@ def _content_of(container: Any) -> list[object]:
     return [part for item in container.items() for part in item] if isinstance(container, dict) else list(container)
 
 
-def _take_back(copies: Iterable[_CopiedContainer], originals: dict[int, Tensor]) -> bool:
+def _take_back(copies: Iterable[_CopiedContainer], originals: dict[int, Any]) -> bool:
     """Repeat on the caller's containers what the function did to the copies; returns whether any container changed."""
     changed = False
     for theirs, copied, content in copies:
@@ -589,12 +597,23 @@ def _without_arrays(argument: Any) -> Any:
     return argument
 
 
-def _own(result: Any, originals: dict[int, Tensor]) -> Any:
+def _holds(result: Any, container: Any) -> bool:
+    """Whether a result is a container, or has it among its parts."""
+    if result is container:
+        return True
+    if isinstance(result, (tuple, list)):
+        return any(_holds(part, container) for part in result)
+    if isinstance(result, dict) or is_record(result):
+        return any(_holds(part, container) for part in (result if isinstance(result, dict) else fields_of(result)).values())
+    return False
+
+
+def _own(result: Any, originals: dict[int, Any]) -> Any:
     """The result of a call without a program: the recorder's tensors replaced by the caller's, and each `Number` by its value."""
     if type(result) is Number:
         return result.value
-    if isinstance(result, Tensor):
-        return originals.get(id(result), result)
+    if id(result) in originals:
+        return originals[id(result)]
     if is_named_tuple(result) or type(result) in (tuple, list):
         parts = [_own(part, originals) for part in result]
         if all(map(operator.is_, parts, result)):

@@ -78,6 +78,10 @@ class Recorder(Protocol[Tensor_contra]):
         """Note that an attribute of a tensor is about to be set."""
         ...
 
+    def version_before(self, storage: Storage) -> int:
+        """How often the memory of an argument was written to before the call that gets ``storage`` in its place; else 0."""
+        ...
+
     def grad_written(self, leaf: Tensor_contra, value: Tensor_contra | None) -> None:
         """Note that ``leaf.grad`` is about to be replaced."""
         ...
@@ -127,6 +131,18 @@ def recorder() -> Recorder[Any] | None:
         return None
     current = _recording.recorder
     return None if current is None or current.reason is not None else current
+
+
+def version_before(storage: Storage) -> int:
+    """How often the memory of an argument was written to before the call that gets ``storage`` in its place; else 0."""
+    current = _recording.recorder
+    return 0 if current is None else current.version_before(storage)
+
+
+def refuse(what: str) -> None:
+    """Stop the recording of this thread, if there is one: the call does something that a replay would not do."""
+    if (current := recorder()) is not None:
+        current.give_up(what)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from rl_lab.engine.device import device as device_type
 from rl_lab.engine.dtype import DTypeLike, as_dtype, bool_, float32, int64
 from rl_lab.engine.errors import DtypeError, ShapeError, StateError
 from rl_lab.engine.kernels import random as random_kernels
-from rl_lab.engine.launch import launch
+from rl_lab.engine.launch import launch, refuse
 from rl_lab.engine.number import real
 from rl_lab.engine.operations import hang
 from rl_lab.engine.ops import Tensor
@@ -64,6 +64,7 @@ class Generator:
 
     def initial_seed(self) -> int:
         """The seed with which the stream was started last. Raises StateError for a stream that `spawn` made: it has none."""
+        refuse("it reads the seed of a stream")
         entropy = self.seed_sequence.entropy
         if self.seed_sequence.spawn_key or not isinstance(entropy, int):
             raise StateError("this stream was made by spawn(), so it has no seed of its own")
@@ -446,6 +447,7 @@ def seed() -> int:
 
 def initial_seed() -> int:
     """The seed of the default stream."""
+    refuse("it reads the seed of the default stream")
     return int(default_generator.seed_sequence.entropy)  # type: ignore[arg-type]
 
 

@@ -9,10 +9,10 @@ import copy
 import dis
 import gc
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 from operator import is_
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, MemberDescriptorType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,6 +169,76 @@ def class_attribute(owner: type, name: str) -> object:
     return owner.__dict__.get(name, MISSING)
 
 
+class Settling:
+    """Replaces each `Number` in a value by the number that it stands for: in containers, in objects of the user, and in errors.
+
+    What can change is changed in place; for a tuple or a set that holds a `Number`, a call returns another one.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[int, object] = {}  # with the objects themselves, so that no id is used again
+
+    def __call__(self, value: Any) -> Any:
+        """The value without a `Number`."""
+        kind = type(value)
+        if kind is Number:
+            return value.value
+        if kind in PLAIN or id(value) in self.seen or len(self.seen) > LARGEST_CONTAINER:
+            return value
+        self.seen[id(value)] = value
+        if isinstance(value, (list, deque)):
+            for i, part in enumerate(value):
+                if (settled := self(part)) is not part:
+                    value[i] = settled
+        elif isinstance(value, dict):
+            for key, part in list(value.items()):
+                if type(key) is Number:
+                    del value[key]
+                    value[key.value] = self(part)
+                elif (settled := self(part)) is not part:
+                    value[key] = settled
+        elif isinstance(value, (tuple, set, frozenset)):
+            parts = [self(part) for part in value]
+            if all(map(is_, parts, value)):
+                return value
+            if isinstance(value, set):
+                value.clear()
+                value.update(parts)
+                return value
+            return kind(*parts) if hasattr(value, "_fields") else kind(parts)
+        elif isinstance(value, BaseException):
+            if (settled := self(value.args)) is not value.args:
+                value.args = settled
+            self(vars(value))
+        elif isinstance(value, FunctionType):
+            for cell in value.__closure__ or ():
+                self.settle_cell(cell)
+        elif kind.__module__.partition(".")[0] not in ("rl_lab", "numpy", "builtins"):
+            self.settle_object(value)
+        return value
+
+    def settle_cell(self, cell: CellType) -> None:
+        """Settle the content of a closure variable, unless it is empty."""
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            return
+        if (settled := self(content)) is not content:
+            cell.cell_contents = settled
+
+    def settle_object(self, value: object) -> None:
+        """Settle the attributes of an object, without running code of its class."""
+        try:
+            self(object.__getattribute__(value, "__dict__"))
+        except AttributeError:
+            pass
+        for base in type(value).__mro__:
+            for name, member in vars(base).items():
+                part = slot(value, name) if type(member) is MemberDescriptorType else MISSING
+                if (settled := self(part)) is not part:
+                    object.__setattr__(value, name, settled)
+
+
 class Reads:
     """The Python state that a recorded call reads and changes."""
 
@@ -217,22 +287,15 @@ class Reads:
         return None
 
     def settle_numbers(self) -> None:
-        """Replace each `Number` that the call has stored in the state that it read by its value."""
+        """Replace each `Number` that the call has stored in the state that it read by its value, however deep it is stored."""
+        settle = Settling()
         for read in self.reads.values():
             now = self.now(read)
-            if type(now) is Number:
-                _put(read._replace(value=now.value), now)
+            settled = settle(now)
+            if settled is not now:
+                _put(read._replace(value=settled), now)
         for snapshot, _, _ in self.snapshots.values():
-            value = snapshot.value
-            if isinstance(value, (list, deque)):
-                places: Iterable[Any] = range(len(value))
-            elif isinstance(value, dict):
-                places = list(value)
-            else:
-                continue
-            for place in places:
-                if type(value[place]) is Number:
-                    value[place] = value[place].value
+            settle(snapshot.value)
 
     def restore(self) -> None:
         """Restore all state that has changed since it was read."""

@@ -299,6 +299,10 @@ class Recorder:
         self.leaves[id(leaf)] = leaf
         self.old_grads.setdefault(id(leaf), (leaf, leaf._grad))
 
+    def version_before(self, storage: Storage) -> int:
+        """How often the memory of an argument was written to before the call that gets ``storage`` in its place; else 0."""
+        return next((original.version for original, alias in self._originals if alias is storage), 0)
+
     def sets(self, tensor: Tensor, name: str) -> None:
         """Note that an attribute of a tensor is about to be set; gives up if the tensor is an argument."""
         if any(tensor is argument for argument in self.arguments):

@@ -14,7 +14,7 @@ from rl_lab.engine.dtype import DType, float32, uint8
 from rl_lab.engine.errors import ShapeError, StateError
 from rl_lab.engine.html import html_table
 from rl_lab.engine.kernels.elementwise import add_into
-from rl_lab.engine.launch import changes, launch, recorder
+from rl_lab.engine.launch import changes, launch, recorder, version_before
 from rl_lab.engine.memory import Storage
 from rl_lab.engine.operations import Operations
 
@@ -327,7 +327,7 @@ class TensorCore:
     def _version(self) -> int:
         if (recording := recorder()) is not None:
             recording.give_up("it reads how often a tensor was written to")
-        return self.storage.version
+        return self.storage.version + version_before(self.storage)
 
     # --- shape and layout --------------------------------------------------------------------------------------------
 

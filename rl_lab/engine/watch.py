@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextvars import ContextVar
 from cProfile import Profile
 from functools import lru_cache, partial
+from inspect import CO_OPTIMIZED
 from operator import attrgetter
 from queue import SimpleQueue
 from types import (
@@ -83,8 +84,12 @@ STORES = {"STORE_FAST", "DELETE_FAST", "STORE_DEREF", "DELETE_DEREF", "STORE_FAS
 KEEPS = {"COPY", "DUP_TOP", "EXTENDED_ARG", "NOP", "PUSH_NULL", "CACHE"}  # do not change the value on top of the stack
 BY_NAME = {"getattr", "hasattr"}
 CHANGE_BY_NAME = {"setattr", "delattr"}
+BY_NAME_SLOTS = {"__getattribute__"}
+CHANGE_BY_NAME_SLOTS = {"__setattr__", "__delattr__"}
+READING = (getattr, hasattr, setattr, delattr, vars, dir)
+"""Builtins that read or set attributes; a program sees what they do if a function calls them by their own names."""
 IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
-IMPURE_MODULES = {"time", "logging", "secrets", "uuid", "datetime", "subprocess", "socket", "posix", "nt", "_thread"}
+IMPURE_MODULES = {"time", "gc", "logging", "secrets", "uuid", "datetime", "subprocess", "socket", "posix", "nt", "_thread"}
 PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the generator behind the functions of module random
 DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, dict, set, frozenset, deque, tuple)
@@ -97,6 +102,13 @@ IMMUTABLE: tuple[type, ...] = (re.Pattern, struct.Struct, type(threading.Lock())
 CACHED = type(lru_cache(lambda: None))
 """The type of functions that `functools.lru_cache` wraps."""
 LARGEST_CACHE = 64  # results that are compared before every call
+SETTINGS = {
+    "numpy._core._ufunc_config": {"seterr", "geterr", "setbufsize", "getbufsize", "seterrcall", "geterrcall"},
+    "numpy.core._ufunc_config": {"seterr", "geterr", "setbufsize", "getbufsize", "seterrcall", "geterrcall"},
+    "rl_lab.compatibility": {"set_num_threads", "get_num_threads"},
+    "rl_lab.autograd.anomaly": {"__init__", "is_anomaly_enabled", "is_anomaly_check_nan_enabled"},
+}
+"""Functions that read or change settings of the process, by module."""
 QUESTIONS = {
     "genericpath": None,
     "pathlib": {"read_text", "read_bytes", "exists", "is_file", "is_dir", "stat", "open", "iterdir", "glob"},
@@ -157,6 +169,10 @@ class Names(NamedTuple):
     stored: frozenset[str]
     texts: frozenset[str]
     imports: frozenset[tuple[str, str]]
+    asks: bool
+    """Whether attributes are read by names that are texts."""
+    changes: bool
+    """Whether attributes are set by names that are texts."""
 
 
 def _texts(constants: tuple) -> Iterator[str]:
@@ -200,6 +216,7 @@ def names_of(code: CodeType) -> Names:
     rebound: set[str] = set()
     imports: set[tuple[str, str]] = set()
     imported = ""
+    matches = False
     top: Chain | None = None  # the chain that gave the value on top of the stack, if it is known
     for instruction in dis.get_instructions(code):
         name, argument = instruction.opname, instruction.argval
@@ -230,6 +247,9 @@ def names_of(code: CodeType) -> Names:
         elif name == "IMPORT_FROM":
             imports.add((imported, argument))
             top = None
+        elif name == "MATCH_CLASS":  # ``case Point(x=0)`` reads the attributes that it names
+            matches = True
+            top = None
         elif name == "LOAD_SUPER_ATTR":
             loose.add(argument)
             top = None
@@ -252,16 +272,19 @@ def names_of(code: CodeType) -> Names:
         if chain in setting:
             stored.update(chain[2][-1:])
     texts = frozenset(_texts(code.co_consts))
-    if named & BY_NAME:
+    attributes = loose.union(*(chain[2] for chain in chains))  # object.__setattr__(self, name, value), as in a frozen dataclass
+    asks = bool(named & BY_NAME or attributes & BY_NAME_SLOTS or matches)
+    changes = bool(named & CHANGE_BY_NAME or attributes & CHANGE_BY_NAME_SLOTS)
+    if asks:
         loose |= texts
-    if "vars" in named:
+    if "vars" in named or matches:
         loose.add("__dict__")
-    if named & CHANGE_BY_NAME:
+    if changes:
         stored |= texts
     if named & (BY_NAME | CHANGE_BY_NAME) and _computes_names(code):
         loose.add("__dict__")
     certain = frozenset(chains - uncertain)
-    return Names(frozenset(named), certain, frozenset(loose), frozenset(stored), texts, frozenset(imports))
+    return Names(frozenset(named), certain, frozenset(loose), frozenset(stored), texts, frozenset(imports), asks, changes)
 
 
 def _is_in(module: str, packages: tuple[str, ...]) -> bool:
@@ -293,7 +316,7 @@ class _Entered:
     @property
     def is_loose(self) -> bool:
         """Whether attributes must be looked up on every object that the function holds."""
-        return bool(self.loose or self.names.stored or self.names.globals & (BY_NAME | CHANGE_BY_NAME))
+        return bool(self.loose or self.names.stored or self.names.asks or self.names.changes)
 
 
 class watching:
@@ -413,7 +436,7 @@ class watching:
                     self.reads.read(frame.f_globals, name, value, what=f"the global {name}")
                     self.reach(value, f"the global {name}")
         for is_global, root, path in names.chains:
-            self.follow(frame.f_globals if is_global else frame.f_locals, root, path, entered)
+            self.follow(frame.f_globals if is_global else _locals(frame), root, path, entered)
         for place, name in names.imports:
             module = sys.modules.get(place)
             if type(module) is PythonModule and not _is_library(place):
@@ -453,7 +476,7 @@ class watching:
             self.recording.give_up("it draws from Python's random numbers")
         elif module == "random" and frame.f_code.co_name == "seed" and frame.f_locals.get("a", 0) is None:
             self.recording.give_up("it seeds a generator with random bytes of the operating system")
-        elif module.partition(".")[0] in IMPURE_MODULES:
+        elif module.partition(".")[0] in IMPURE_MODULES or frame.f_code.co_name in SETTINGS.get(module, ()):
             self.recording.give_up(f"it calls a function of {module}, which a replay would not repeat")
         elif module in QUESTIONS and ((names := QUESTIONS[module]) is None or frame.f_code.co_name in names):
             self.recording.give_up(f"it looks at files by {module}.{frame.f_code.co_name}, which a replay would not repeat")
@@ -468,6 +491,10 @@ class watching:
             self.recording.give_up(f"it calls {name}(), which a replay would not repeat")
         elif module in IMPURE_MODULES:
             self.recording.give_up(f"it calls {module}.{name}(), which a replay would not repeat")
+        elif module == "_warnings" and not self.in_lab:
+            self.recording.give_up("it shows a warning, which a replay would not show")
+        elif type(owner) is str and name.startswith("format") and re.search(r"{[^{}]*[.\[]", owner):
+            self.recording.give_up(f"it calls {name}() of a text that names attributes, whose reads cannot be seen")
         elif isinstance(owner, io.IOBase) or module == "_io":
             self.recording.give_up(f"it calls {name}() of a file, which a replay would not repeat")
         elif self.is_lasting(owner) and not _is_comparable(owner) and name not in vars(object):
@@ -505,18 +532,18 @@ class watching:
     def note_loose(self, frame: FrameType, entered: _Entered) -> None:
         """Note attributes with an unknown owner, on every object that the function holds."""
         names = entered.names
-        found = [*frame.f_locals.values(), *entered.results]
-        asked = names.texts if names.globals & BY_NAME else frozenset()  # the absence of an attribute is an answer
+        found = [*_locals(frame).values(), *entered.results]
+        asked = names.texts if names.asks else frozenset()  # the absence of an attribute is an answer
         if "AttributeError" in names.globals:
             asked = names.texts | names.loose
-        if names.globals & (BY_NAME | CHANGE_BY_NAME):
+        if names.asks or names.changes:
             entered.loose.update(text for text in found if type(text) is str)
         for name in names.globals:
             value = frame.f_globals.get(name)
             if self.is_lasting(value) or (type(value) is PythonModule and not _is_library(value.__name__)):
                 found.append(value)
         for is_global, root, path in names.chains:
-            found.append(self.follow(frame.f_globals if is_global else frame.f_locals, root, path, entered))
+            found.append(self.follow(frame.f_globals if is_global else _locals(frame), root, path, entered))
         seen: set[int] = set()
         while found:
             owner = found.pop()
@@ -565,6 +592,9 @@ class watching:
             return self.look_up_in_class(owner, name, what, certain)
         if _is_in(kind.__module__, OPAQUE):
             return MISSING
+        if kind.__getattribute__ is not object.__getattribute__ and _reads_itself(kind):
+            self.recording.give_up(f"it reads {what} by the __getattribute__ of {kind.__name__}, whose reads cannot be seen")
+            return MISSING
         described = next((vars(base)[name] for base in kind.__mro__ if name in vars(base)), MISSING)
         if type(described) is MemberDescriptorType:
             value = slot(owner, name)
@@ -600,6 +630,8 @@ class watching:
             if counted and owner.changes is None:
                 object.__setattr__(owner, "changes", 0)
             reads.read(attributes, name, value, covered=counted, what=what)
+            if not counted and not kind.__module__.startswith("rl_lab."):  # somebody may give the object another dictionary
+                reads.read(owner, "__dict__", attributes, getattr, what=f"the attributes of {what}")
         if value is MISSING:
             return self.look_up_in_class(kind, name, what, certain)
         if counted and kind.__module__.startswith("rl_lab.") and self.in_lab:
@@ -625,6 +657,8 @@ class watching:
         if type(value) is PythonModule:
             return value
         if value is attrgetter or value is os.environ or value is os.getenv:
+            self.reach(value, f"{module.__name__}.{name}")
+        if isinstance(value, (list, dict, set)) and not self.in_lab and module.__name__ in sys.stdlib_module_names:
             self.reach(value, f"{module.__name__}.{name}")
         if module.__name__ == "numpy.random" and not isinstance(value, type):
             self.recording.give_up(f"it uses numpy.random.{name}, whose random numbers a replay would not draw again")
@@ -717,6 +751,8 @@ class watching:
             self.reach(value.__func__, what)
         elif kind in (staticmethod, classmethod):
             self.reach(value.__func__, what)
+        elif kind is BuiltinFunctionType and value in READING:
+            self.recording.give_up(f"it calls {value.__name__}() as {what}, whose reads cannot be seen")
         elif kind in (BuiltinMethodType, MethodWrapperType) and not isinstance(value.__self__, (type, PythonModule, NoneType)):
             self.reach_owner(value.__self__, what)
         elif kind is CACHED:
@@ -775,6 +811,11 @@ def _is_comparable(owner: object) -> bool:
     return isinstance(owner, known) or is_plain(owner) or _is_in(type(owner).__module__, OPAQUE)
 
 
+def _reads_itself(kind: type) -> bool:
+    """Whether a class of the user finds attributes by a function of its own."""
+    return any(type(vars(base).get("__getattribute__")) is FunctionType for base in kind.__mro__)
+
+
 def _unseen(owner: object, name: str) -> Any:
     """An attribute that is stored in the object itself, without running code of its class; MISSING if there is none."""
     described = next((vars(base)[name] for base in type(owner).__mro__ if name in vars(base)), MISSING)
@@ -789,6 +830,14 @@ def _attributes(owner: object) -> dict[str, Any]:
         return object.__getattribute__(owner, "__dict__")
     except AttributeError:
         return {}
+
+
+def _locals(frame: FrameType) -> Mapping[str, Any]:
+    """The variables of a function. The body of a class also reads those of the function around it."""
+    code = frame.f_code
+    if code.co_flags & CO_OPTIMIZED or not code.co_freevars or frame.f_back is None:
+        return frame.f_locals
+    return {**frame.f_back.f_locals, **frame.f_locals}
 
 
 def _content(cell: CellType) -> Any:
