@@ -40,9 +40,9 @@ class Sequential(Module):
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self, modules: Iterable[Module]) -> "Self":
-        """Add several modules at the end; return this chain."""
-        for module in modules:
+    def extend(self, sequential: Iterable[Module]) -> "Self":
+        """Add several modules, such as those of another chain, at the end; return this chain."""
+        for module in sequential:
             self.append(module)
         return self
 
@@ -201,6 +201,17 @@ class _List(Module, Generic[Item]):
 class ModuleList(_List[Module]):
     """A list of modules. It has no ``forward``."""
 
+    def __init__(self, modules: Iterable[Module] | None = None):
+        super().__init__(modules)
+
+    def append(self, module: Module) -> "Self":
+        """Add a module at the end; return this list."""
+        return super().append(module)
+
+    def extend(self, modules: Iterable[Module]) -> "Self":
+        """Add several modules at the end; return this list."""
+        return super().extend(modules)
+
     def insert(self, index: int, module: Module) -> None:
         """Insert a module before position ``index``, so that the following modules move up by one."""
         items = list(self)
@@ -212,6 +223,17 @@ class ParameterList(_List[Tensor]):
     """A list of parameters. A tensor that is not a `Parameter` is wrapped in one."""
 
     table = "_parameters"
+
+    def __init__(self, values: Iterable[Tensor] | None = None):
+        super().__init__(values)
+
+    def append(self, value: Tensor) -> "Self":
+        """Add a parameter at the end; return this list."""
+        return super().append(value)
+
+    def extend(self, values: Iterable[Tensor]) -> "Self":
+        """Add several parameters at the end; return this list."""
+        return super().extend(values)
 
     def _put(self, name: str, item: Tensor) -> None:
         self.register_parameter(name, item if isinstance(item, Parameter) else Parameter(item))
@@ -248,10 +270,10 @@ class _Dict(Module, Generic[Item]):
         del self._items()[name]
         changes.note(self)
 
-    def pop(self, name: str) -> Item:
+    def pop(self, key: str) -> Item:
         """Remove and return an entry. Raises KeyError if there is no entry of this name."""
-        item = self[name]
-        del self[name]
+        item = self[key]
+        del self[key]
         return item
 
     def clear(self) -> None:
@@ -259,9 +281,9 @@ class _Dict(Module, Generic[Item]):
         self._items().clear()
         changes.note(self)
 
-    def get(self, name: str, default: Item | None = None) -> Item | None:
+    def get(self, key: str, default: Item | None = None) -> Item | None:
         """The entry of this name, or ``default``."""
-        return self._items().get(name, default)
+        return self._items().get(key, default)
 
     def __len__(self) -> int:
         return len(self._items())
@@ -288,11 +310,44 @@ class _Dict(Module, Generic[Item]):
 class ModuleDict(_Dict[Module]):
     """A dictionary of modules. It has no ``forward``."""
 
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
+        super().__init__(modules)
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace the modules of a mapping, or of (name, module) pairs."""
+        super().update(modules)
+
 
 class ParameterDict(_Dict[Tensor]):
     """A dictionary of parameters. A tensor that is not a `Parameter` is wrapped in one."""
 
     table = "_parameters"
+
+    def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None):
+        super().__init__(parameters)
+
+    def update(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> None:
+        """Add or replace the parameters of a mapping, or of (name, parameter) pairs."""
+        super().update(parameters)
+
+    def setdefault(self, key: str, default: Tensor | None = None) -> Tensor:
+        """The parameter of this name; if there is none, ``default`` becomes it. Raises TypeError if that is None."""
+        if key not in self:
+            if default is None:
+                raise TypeError(f"there is no parameter {key!r}: give a default")
+            self._put(key, default)
+        return self[key]
+
+    def popitem(self) -> tuple[str, Tensor]:
+        """Remove and return the last (name, parameter) pair. Raises KeyError if there is none."""
+        if not len(self):
+            raise KeyError("the dictionary is empty")
+        name = next(reversed(self._items()))
+        return name, self.pop(name)
+
+    def copy(self) -> "ParameterDict":
+        """A dictionary of the same parameters."""
+        return ParameterDict(self._items())
 
     def _put(self, name: str, item: Tensor) -> None:
         self.register_parameter(name, item if isinstance(item, Parameter) else Parameter(item))

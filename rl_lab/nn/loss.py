@@ -388,8 +388,8 @@ class _Loss(Module):
             else:
                 setattr(self, name, value)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return type(self).function(*inputs, **{name: getattr(self, name) for name in self.names})
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        return type(self).function(*inputs, **named, **{name: getattr(self, name) for name in self.names})
 
 
 class MSELoss(_Loss):
@@ -495,6 +495,9 @@ class PoissonNLLLoss(_Loss):
 
     def __init__(self, log_input: bool = True, full: bool = False, *, eps: float = 1e-8, reduction: str = "mean"):
         super().__init__(log_input=log_input, full=full, eps=eps, reduction=reduction)
+
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]  # an input has the name of a setting
+        return super().forward(log_input, target)
 
 
 class HingeLoss(_Loss):

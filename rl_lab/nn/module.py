@@ -85,6 +85,15 @@ class _CallsForward:
         def __get__(self, module: _HasForward[Inputs, Result], owner: type) -> Callable[Inputs, Result]: ...
 
 
+class _Hooks(NamedTuple):
+    """The hooks before and after a forward by their numbers, and which of them get keyword arguments, or are called after errors."""
+
+    before: dict[int, Hook]
+    after: dict[int, Hook]
+    with_kwargs: set[int]
+    always: set[int]
+
+
 class Module(Counted):
     """Base class of all networks.
 
@@ -96,7 +105,7 @@ class Module(Counted):
     _parameters: OrderedDict[str, Parameter | None]
     _buffers: OrderedDict[str, Tensor | None]
     _modules: "OrderedDict[str, Module | None]"
-    _hooks: tuple[dict[int, Hook], dict[int, Hook]] | None
+    _hooks: "_Hooks | None"
     _unsaved: set[str]
 
     def __init__(self) -> None:
@@ -119,30 +128,63 @@ class Module(Counted):
                 recording.uses(self)
             if self._hooks is None:
                 return self.forward(*inputs, **options)
-            for hook in list(self._hooks[0].values()):
-                changed = hook(self, inputs)
-                if changed is not None:
+            return self._call_with_hooks(self._hooks, inputs, options)
+
+    def _call_with_hooks(self, hooks: "_Hooks", inputs: tuple, options: dict[str, Any]) -> Any:
+        result = None
+        try:
+            for number, hook in list(hooks.before.items()):
+                if number in hooks.with_kwargs:
+                    changed = hook(self, inputs, options)
+                    if changed is not None:
+                        inputs, options = changed
+                elif (changed := hook(self, inputs)) is not None:
                     inputs = changed if isinstance(changed, tuple) else (changed,)
             result = self.forward(*inputs, **options)
-            for hook in list(self._hooks[1].values()):
-                changed = hook(self, inputs, result)
-                if changed is not None:
-                    result = changed
-            return result
+        except BaseException:
+            for number, hook in list(hooks.after.items()):
+                if number in hooks.always:
+                    hook(self, inputs, *((options,) if number in hooks.with_kwargs else ()), result)
+            raise
+        for number, hook in list(hooks.after.items()):
+            changed = hook(self, inputs, *((options,) if number in hooks.with_kwargs else ()), result)
+            if changed is not None:
+                result = changed
+        return result
 
-    def register_forward_pre_hook(self, hook: Hook) -> RemovableHandle:
-        """Call ``hook(module, inputs)`` before every forward. A result other than None replaces the inputs."""
-        return self._add_hook(0, hook)
+    def register_forward_pre_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+        """Call ``hook(module, inputs)`` before every forward. A result other than None replaces the inputs.
 
-    def register_forward_hook(self, hook: Hook) -> RemovableHandle:
-        """Call ``hook(module, inputs, output)`` after every forward. A result other than None replaces the output."""
-        return self._add_hook(1, hook)
+        With ``with_kwargs`` it is ``hook(module, inputs, options)``, and its result is a pair. With ``prepend`` it comes before the others.
+        """
+        return self._add_hook("before", hook, prepend, with_kwargs)
 
-    def _add_hook(self, place: int, hook: Hook) -> RemovableHandle:
+    def register_forward_hook(
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, inputs, output)`` after every forward. A result other than None replaces the output.
+
+        With ``with_kwargs`` it is ``hook(module, inputs, options, output)``. With ``prepend`` it comes before the others. With
+        ``always_call`` it is called with the output None, too, if forward raises an error.
+        """
+        return self._add_hook("after", hook, prepend, with_kwargs, always_call)
+
+    def _add_hook(self, place: str, hook: Hook, prepend: bool, with_kwargs: bool, always_call: bool = False) -> RemovableHandle:
         if self._hooks is None:
-            object.__setattr__(self, "_hooks", ({}, {}))
+            object.__setattr__(self, "_hooks", _Hooks({}, {}, set(), set()))
         assert self._hooks is not None
-        return RemovableHandle(self._hooks[place], hook, lambda: changes.note(self))
+        table = getattr(self._hooks, place)
+        others = dict(table)
+        handle = RemovableHandle(table, hook, lambda: changes.note(self))
+        (number,) = table.keys() - others.keys()
+        if prepend:
+            for other in others:
+                table[other] = table.pop(other)
+        if with_kwargs:
+            self._hooks.with_kwargs.add(number)
+        if always_call:
+            self._hooks.always.add(number)
+        return handle
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -203,12 +245,12 @@ class Module(Counted):
         if name not in self.__dict__[table] and hasattr(self, name):
             raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
 
-    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter under ``name``. None marks a parameter that this module does without, such as a bias."""
         self._require_name(name, "_parameters")
-        if parameter is not None and not isinstance(parameter, Parameter):
-            raise TypeError(f"parameter {name!r} must be a Parameter or None, not {type(parameter).__name__}")
-        self._parameters[name] = parameter
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(f"parameter {name!r} must be a Parameter or None, not {type(param).__name__}")
+        self._parameters[name] = param
         changes.note(self)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -235,9 +277,17 @@ class Module(Counted):
 
     # --- walking -----------------------------------------------------------------------------------------------------
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
-        """Iterate over (dotted name, module) for this module and all its descendants. Each module appears once."""
-        seen: set[int] = set()
+    def named_modules(
+        self, memo: "set[Module] | None" = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, "Module"]]:
+        """Iterate over (dotted name, module) for this module and all its descendants.
+
+        Each module appears once or, without ``remove_duplicate``, under every name. Modules in ``memo`` are left out.
+        """
+        if not remove_duplicate:
+            yield from self._under_every_name(prefix)
+            return
+        seen = {id(module) for module in memo or ()}
         recording = recorder()
         stack: list[tuple[str, Module]] = [(prefix, self)]
         while stack:
@@ -251,9 +301,9 @@ class Module(Counted):
             dot = f"{name}." if name else ""
             stack.extend((dot + child, m) for child, m in reversed(module._modules.items()) if m is not None)
 
-    def modules(self) -> Iterator["Module"]:
-        """Iterate over this module and all its descendants. Each module appears once."""
-        return (module for _, module in self.named_modules())
+    def modules(self, remove_duplicate: bool = True) -> Iterator["Module"]:
+        """Iterate over this module and all its descendants. Each appears once or, without ``remove_duplicate``, for each of its names."""
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def _under_every_name(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
         """`named_modules`, but a module that is registered under several names appears under each of them."""
@@ -274,28 +324,35 @@ class Module(Counted):
         """Iterate over the direct submodules. Each module appears once."""
         return (module for _, module in self.named_children())
 
-    def _named(self, table: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+    def _named(self, table: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         if not recurse and (recording := recorder()) is not None:
             recording.uses(self)
-        for name, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+        for name, module in self.named_modules(None, prefix, once) if recurse else [(prefix, self)]:
             dot = f"{name}." if name else ""
             for key, value in module.__dict__[table].items():
-                if value is not None and id(value) not in seen:
+                if value is not None and (id(value) not in seen or not once):
                     seen.add(id(value))
                     yield dot + key, value
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
-        """Iterate over (dotted name, parameter), with ``recurse`` of all descendants too. Each parameter appears once."""
-        return self._named("_parameters", prefix, recurse)
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Iterate over (dotted name, parameter), with ``recurse`` of all descendants too.
+
+        Each parameter appears once or, without ``remove_duplicate``, under every name.
+        """
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Iterate over the parameters, with ``recurse`` of all descendants too. Each parameter appears once."""
         return (parameter for _, parameter in self.named_parameters("", recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Iterate over (dotted name, buffer), with ``recurse`` of all descendants too. Each buffer appears once."""
-        return self._named("_buffers", prefix, recurse)
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over (dotted name, buffer), with ``recurse`` of all descendants too; ``remove_duplicate`` as for parameters."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """Iterate over the buffers, with ``recurse`` of all descendants too. Each buffer appears once."""
@@ -319,27 +376,52 @@ class Module(Counted):
             raise AttributeError(f"{type(self).__name__} has no parameter {target!r}")
         return parameter
 
-    def apply(self, function: Callable[["Module"], object]) -> "Self":
-        """Call ``function`` on every descendant and then on this module; return this module."""
+    def get_buffer(self, target: str) -> Tensor:
+        """Return the buffer with the dotted name ``target``. Raises AttributeError if there is none."""
+        path, _, name = target.rpartition(".")
+        buffer = self.get_submodule(path)._buffers.get(name)
+        if buffer is None:
+            raise AttributeError(f"{type(self).__name__} has no buffer {target!r}")
+        return buffer
+
+    def set_submodule(self, target: str, module: "Module", strict: bool = False) -> None:
+        """Put a module in place of the submodule with the dotted name ``target``.
+
+        Raises ValueError for an empty name, AttributeError if the module around it does not exist or, with ``strict``, if there is no
+        submodule of this name.
+        """
+        if not target:
+            raise ValueError("set_submodule needs the name of a submodule")
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        if strict and name not in owner._modules:
+            raise AttributeError(f"{type(self).__name__} has no submodule {target!r}")
+        owner.add_module(name, module)
+
+    def apply(self, fn: Callable[["Module"], object]) -> "Self":
+        """Call ``fn`` on every descendant and then on this module; return this module."""
         for child in self.children():
-            child.apply(function)
-        function(self)
+            child.apply(fn)
+        fn(self)
         return self
 
     # --- state -------------------------------------------------------------------------------------------------------
 
-    def state_dict(self, prefix: str = "") -> "OrderedDict[str, Tensor]":
+    def state_dict(
+        self, *, destination: "OrderedDict[str, Tensor] | None" = None, prefix: str = "", keep_vars: bool = False
+    ) -> "OrderedDict[str, Tensor]":
         """Map dotted names to parameters and persistent buffers. The tensors share the module's memory.
 
-        A submodule that is registered under several names appears under each of them.
+        A submodule that is registered under several names appears under each of them. The names are added to ``destination`` if it is
+        given. With ``keep_vars`` the values are the parameters themselves, not detached from the graph.
         """
-        state: OrderedDict[str, Tensor] = OrderedDict()
+        state: OrderedDict[str, Tensor] = OrderedDict() if destination is None else destination
         for name, module in self._under_every_name():
             dot = prefix + (f"{name}." if name else "")
             for table in ("_parameters", "_buffers"):
                 for key, value in module.__dict__[table].items():
                     if value is not None and key not in module._unsaved:
-                        state[dot + key] = value.detach()
+                        state[dot + key] = value if keep_vars else value.detach()
             if module._has_extra_state():
                 state[dot + EXTRA] = module.get_extra_state()
         return state
@@ -356,9 +438,12 @@ class Module(Counted):
         return type(self).get_extra_state is not Module.get_extra_state
 
     @no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True) -> Incompatible:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor | np.ndarray], strict: bool = True, assign: bool = False
+    ) -> Incompatible:
         """Copy values into the parameters and buffers in place. Every name and shape is checked before anything is written.
 
+        With ``assign`` the tensors of the state become the parameters and buffers themselves, so an optimizer must be made afterwards.
         Returns (missing names, unexpected names). Raises StateError, listing every fault, if a shape differs or, with ``strict``,
         if a name is missing or unexpected.
         """
@@ -389,11 +474,25 @@ class Module(Counted):
         for name, value in tensors.items():
             if name in state_dict:
                 source = state_dict[name]
+                if assign:
+                    self._assign(name, source if isinstance(source, Tensor) else tensor(source))
+                    continue
                 value.copy_(source if isinstance(source, Tensor) else tensor(source))
         for name, module in extra.items():
             if name in state_dict:
                 module.set_extra_state(state_dict[name])
         return Incompatible(missing, unexpected)
+
+    def _assign(self, target: str, value: Tensor) -> None:
+        """Let a tensor be the parameter or the buffer of a dotted name. A parameter keeps its ``requires_grad``."""
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        parameter = owner._parameters.get(name)
+        if parameter is None:
+            owner._buffers[name] = value
+        else:
+            owner._parameters[name] = value if isinstance(value, Parameter) else Parameter(value, parameter.requires_grad)
+        changes.note(owner)
 
     # --- modes and conversions ---------------------------------------------------------------------------------------
 
@@ -473,6 +572,17 @@ class Module(Counted):
         return self
 
     double = float  # as for tensors, float32 is the only float
+
+    def type(self, dst_type: DTypeLike) -> "Self":
+        """Return this module. Raises DtypeError for a dtype that is not a float."""
+        return self.to(dst_type)
+
+    def share_memory(self) -> "Self":
+        """Raises StateError, as for tensors: processes cannot share their memory."""
+        for tensors in (self.parameters(), self.buffers()):
+            for part in tensors:
+                part.share_memory_()
+        return self
 
     def extra_repr(self) -> str:
         """Settings shown in the module's ``repr``; overridden by subclasses."""

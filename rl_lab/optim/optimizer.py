@@ -273,9 +273,9 @@ class Optimizer(Counted):
         object.__delattr__(self, name)
         changes.note(self)
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group: a dict with the key ``params`` and, optionally, settings. Raises the same errors as the constructor."""
-        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        params = [param_group["params"]] if isinstance(param_group["params"], Tensor) else list(param_group["params"])
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for p in params:
             if not isinstance(p, Tensor):
@@ -284,7 +284,7 @@ class Optimizer(Counted):
                 raise OptimizerError("an optimizer updates leaf tensors only, got the result of an operation")
             if id(p) in known:
                 raise ValueError("a parameter appears in more than one group")
-        group = {**self.defaults, **group, "params": params}
+        group = {**self.defaults, **param_group, "params": params}
         self.check(group)
         self.param_groups.append(Group(group, self))
         self._follow(params)
