@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from rl_lab.engine.device import DeviceLike
+from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor, elementwise
 from rl_lab.engine.ops.creation import full
@@ -262,8 +264,9 @@ class PReLU(Module):
     With ``num_parameters`` above 1 every channel (dimension 1 of the input) has a weight of its own.
     """
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25):
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: DeviceLike = None, dtype: DTypeLike = None):
         super().__init__()
+        self.to(device=device, dtype=dtype)
         self.weight = Parameter(full((num_parameters,), init))
 
     def forward(self, input: Tensor) -> Tensor:

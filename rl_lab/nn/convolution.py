@@ -42,6 +42,7 @@ class _Convolution(Module):
         dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         *,
         generator: Generator | None = None,
         device: DeviceLike = None,
@@ -49,6 +50,9 @@ class _Convolution(Module):
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
+        modes = ("zeros",) if self.transposed else ("zeros", "reflect", "replicate", "circular")
+        if padding_mode not in modes:
+            raise ValueError(f"{type(self).__name__}: padding_mode must be one of {', '.join(modes)}, got {padding_mode!r}")
         if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
             raise ShapeError(
                 f"groups must divide both channel counts, got {groups} groups for {in_channels} and {out_channels} channels"
@@ -60,6 +64,7 @@ class _Convolution(Module):
         self.stride = pair(stride, "stride", 1, self.rank)
         self.dilation = pair(dilation, "dilation", 1, self.rank)
         self.padding = padding if isinstance(padding, str) else pair(padding, "padding", 0, self.rank)
+        self.padding_mode = padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *self.kernel_size)
         self.weight = Parameter(empty(shape))
@@ -70,6 +75,17 @@ class _Convolution(Module):
         """Draw new values for weight and bias."""
         reset_uniform(self, math.prod(self.weight.shape[1:]), generator)
 
+    def padded(self, input: Tensor) -> tuple[Tensor, "Sizes | str"]:
+        """The input, padded as ``padding_mode`` says, and the zeros that the convolution pads it with."""
+        if self.padding_mode == "zeros":
+            return input, self.padding
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        sides = [(n, n) for n in self.padding] if not isinstance(self.padding, str) else [(n // 2, n - n // 2) for n in reach]
+        if self.padding == "valid":
+            return input, 0
+        amounts = [n for pair_of_sides in reversed(sides) for n in pair_of_sides]
+        return functional.pad(input, amounts, self.padding_mode), 0
+
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         return text + (f", padding={self.padding}" if self.padding not in ((0,), (0, 0)) else "")
@@ -79,7 +95,8 @@ class Conv2d(_Convolution):
     """2-d convolution of (n, in_channels, h, w), with a weight of shape (out_channels, in_channels / groups, kh, kw)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        input, padding = self.padded(input)
+        return functional.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv1d(_Convolution):
@@ -88,7 +105,8 @@ class Conv1d(_Convolution):
     rank = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.conv1d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        input, padding = self.padded(input)
+        return functional.conv1d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvTranspose2d(_Convolution):
@@ -107,6 +125,7 @@ class ConvTranspose2d(_Convolution):
         groups: int = 1,
         bias: bool = True,
         dilation: Sizes = 1,
+        padding_mode: str = "zeros",
         *,
         generator: Generator | None = None,
         device: DeviceLike = None,
@@ -121,14 +140,32 @@ class ConvTranspose2d(_Convolution):
             dilation,
             groups,
             bias,
+            padding_mode,
             generator=generator,
             device=device,
             dtype=dtype,
         )
         self.output_padding = pair(output_padding, "output_padding", 0, self.rank)
 
-    def forward(self, input: Tensor) -> Tensor:
-        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+    def _settings(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[Any, ...]:
+        """The settings of the function, with the output padding that gives an output of ``output_size``.
+
+        ``output_size`` names the spatial sizes, or all of them. Raises ValueError if no output padding gives that size.
+        """
+        extra = self.output_padding
+        if output_size is not None:
+            wanted = tuple(output_size)[-self.rank :]
+            padding: Any = self.padding  # a text for convolutions that are not transposed
+            each = zip(input.shape[-self.rank :], self.stride, padding, self.dilation, self.kernel_size, strict=True)
+            least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, d, k in each]
+            extra = tuple([size - low for size, low in zip(wanted, least, strict=True)])
+            if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, self.stride, self.dilation, strict=True)):
+                most = [low + s - 1 for low, s in zip(least, self.stride, strict=True)]
+                raise ValueError(f"an output of size {list(wanted)} is not to be had: sizes are from {least} to {most}")
+        return self.stride, self.padding, extra, self.groups, self.dilation
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        settings = self._settings(input, output_size)
         return functional.conv_transpose2d(input, self.weight, self.bias, *settings)  # type: ignore[arg-type]
 
 
@@ -230,8 +267,8 @@ class ConvTranspose1d(ConvTranspose2d):
 
     rank = 1
 
-    def forward(self, input: Tensor) -> Tensor:
-        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        settings = self._settings(input, output_size)
         return functional.conv_transpose1d(input, self.weight, self.bias, *settings)  # type: ignore[arg-type]
 
 

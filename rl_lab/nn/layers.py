@@ -8,6 +8,7 @@ from rl_lab.engine.device import DeviceLike
 from rl_lab.engine.dtype import DTypeLike
 from rl_lab.engine.errors import ShapeError
 from rl_lab.engine.ops import Tensor
+from rl_lab.engine.ops.bags import check_unsupported
 from rl_lab.engine.ops.creation import empty
 from rl_lab.engine.random import Generator
 from rl_lab.engine.tape import no_grad
@@ -81,7 +82,9 @@ class Identity(Module):
 class Embedding(Module):
     """Table lookup: from int64 (...) to the rows (..., embedding_dim) of ``weight`` (num_embeddings, embedding_dim).
 
-    The rows start standard normal. Row ``padding_idx`` starts at 0 and receives no gradient.
+    The rows start standard normal, or as those of ``_weight``. Row ``padding_idx`` starts at 0 and receives no gradient. ``_freeze``
+    makes the table one that does not learn. Raises ValueError for ``max_norm``, ``scale_grad_by_freq`` and ``sparse``, which are not
+    supported, and ShapeError if ``_weight`` has another shape.
     """
 
     def __init__(
@@ -89,28 +92,45 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
-        *,
-        generator: Generator | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Tensor | None = None,
+        _freeze: bool = False,
         device: DeviceLike = None,
         dtype: DTypeLike = None,
+        *,
+        generator: Generator | None = None,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
+        check_unsupported("Embedding", max_norm, scale_grad_by_freq, sparse)
+        if _weight is not None and tuple(_weight.shape) != (num_embeddings, embedding_dim):
+            raise ShapeError(f"_weight has shape {list(_weight.shape)}, not [{num_embeddings}, {embedding_dim}]")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = padding_idx
-        self.weight = Parameter(empty((num_embeddings, embedding_dim)))
-        init.start(self, generator)
+        self.weight = Parameter(empty((num_embeddings, embedding_dim)) if _weight is None else _weight, not _freeze)
+        if _weight is None:
+            init.start(self, generator)
 
     @classmethod
-    def from_pretrained(cls, embeddings: Tensor, freeze: bool = True, padding_idx: int | None = None) -> "Embedding":
+    def from_pretrained(
+        cls,
+        embeddings: Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> "Embedding":
         """A layer over the table ``embeddings`` (count, size), which does not learn if ``freeze``."""
         if embeddings.dim() != 2:
             raise ShapeError(f"from_pretrained takes a table (count, size), got shape {list(embeddings.shape)}")
         count, size = embeddings.shape
-        module = cls(count, size, padding_idx)
-        module.weight = Parameter(embeddings.detach(), requires_grad=not freeze)
-        return module
+        return cls(count, size, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings.detach(), freeze)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw a new table."""

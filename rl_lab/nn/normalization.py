@@ -96,6 +96,8 @@ class GroupNorm(_Normalization):
         affine: bool = True,
         device: DeviceLike = None,
         dtype: DTypeLike = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
@@ -104,7 +106,7 @@ class GroupNorm(_Normalization):
         self.num_groups = num_groups
         self.num_channels = num_channels
         self.eps = eps
-        _add_affine(self, (num_channels,), affine)
+        _add_affine(self, (num_channels,), affine, bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return functional.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
@@ -134,13 +136,15 @@ class BatchNorm1d(_Normalization):
         track_running_stats: bool = True,
         device: DeviceLike = None,
         dtype: DTypeLike = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         self.to(device=device, dtype=dtype)
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
-        _add_affine(self, (num_features,), affine)
+        _add_affine(self, (num_features,), affine, bias)
         self.register_buffer("running_mean", zeros(num_features) if track_running_stats else None)
         self.register_buffer("running_var", ones(num_features) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", tensor(0, dtype=int64) if track_running_stats else None)
@@ -306,8 +310,10 @@ class InstanceNorm1d(BatchNorm1d):
         track_running_stats: bool = False,
         device: DeviceLike = None,
         dtype: DTypeLike = None,
+        *,
+        bias: bool = True,
     ):
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         single, batched = self.ranks

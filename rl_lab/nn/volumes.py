@@ -118,7 +118,8 @@ class Conv3d(_Convolution):
     rank = 3
 
     def forward(self, input: Tensor) -> Tensor:
-        return conv3d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        input, padding = self.padded(input)
+        return conv3d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvTranspose3d(ConvTranspose2d):
@@ -126,8 +127,8 @@ class ConvTranspose3d(ConvTranspose2d):
 
     rank = 3
 
-    def forward(self, input: Tensor) -> Tensor:
-        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        settings = self._settings(input, output_size)
         return conv_transpose3d(input, self.weight, self.bias, *settings)  # type: ignore[arg-type]
 
 
