@@ -31,7 +31,7 @@ from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of,
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import SpaceActions, options_of
-from rl_lab.rollout.adapter import SCORE, Adapter, VectorAdapter, checked_inside, described, masks_of, place_of
+from rl_lab.rollout.adapter import OPEN, SCORE, Adapter, VectorAdapter, checked_inside, described, masks_of, place_of
 from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -207,6 +207,13 @@ def make_one(
         env = setup.maker()
         if not isinstance(env, gym.Env):
             raise Fault(f"{setup.env_id} returned {env!r}, not a gymnasium.Env: return the environment that the function makes")
+        if adapted and not setup.once:
+            if OPEN.get(id(env.unwrapped)) is env.unwrapped:
+                raise Fault(
+                    f"{setup.env_id} returned the same environment again, which would be stepped by several at once: return a new one "
+                    "in every call, or give the environment itself instead of a function"
+                )
+            OPEN[id(env.unwrapped)] = env.unwrapped
         if setup.render and index == 0 and env.render_mode != "human":
             env = gym.wrappers.HumanRendering(with_pictures(env))
     else:
@@ -216,7 +223,7 @@ def make_one(
             render_mode = "human"
         if render_mode is not None:
             arguments["render_mode"] = render_mode
-        env = gym.make(found, disable_env_checker=True, **arguments)
+        env = gym.make(found, **{"disable_env_checker": True, **arguments})
     is_wrapped = bool(setup.wrapper or setup.preprocess)
     env = checked_inside(env, index, is_wrapped, is_foreign=setup.once)
     if is_wrapped:
@@ -299,6 +306,8 @@ def faults_of_making(setup: Setup) -> Iterator[None]:
         detail = str(error) if isinstance(error, ValueError) and not place_of(error) else described(error)
         missing = re.search(r"missing \d+ required (?:positional|keyword-only) arguments?: '(\w+)'", str(error))
         hint = f": give --env-kwargs {missing[1]}=VALUE" if missing and "__init__" in str(error) else ""
+        if isinstance(error, AttributeError) and "_cached_spec" in str(error):
+            hint = ": a wrapper calls super().__init__(env) before anything else"
         raise Fault(f"environment {setup.env_id!r} cannot be made: {detail}{hint}") from error
 
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Discrete
 
 from rl_lab.experiment.faults import Fault
 from rl_lab.experiment.suggestions import nearest
@@ -38,6 +39,11 @@ class LifeLoss(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
+        if not isinstance(env.action_space, Discrete):
+            raise ValueError(
+                f"--preprocess atari needs Discrete actions, of which the first does nothing, not {env.action_space}"
+            )
+        self._nothing = int(env.action_space.start)
         self._lives = 0
         self._over = True
 
@@ -46,7 +52,7 @@ class LifeLoss(gym.Wrapper):
         if self._over or seed is not None:
             observation, info = self.env.reset(seed=seed, options=options)
         else:
-            observation, _, terminated, truncated, info = self.env.step(0)  # action 0 does nothing
+            observation, _, terminated, truncated, info = self.env.step(self._nothing)
             if terminated or truncated:
                 observation, info = self.env.reset(options=options)
         self._over = False

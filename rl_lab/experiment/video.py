@@ -114,6 +114,10 @@ class _Pictures(gym.Wrapper):
         self._shape = self._shape or picture.shape
         if picture.shape != self._shape:
             raise EnvironmentFault(f"render() returned a picture of shape {picture.shape} after one of shape {self._shape}")
+        if picture.dtype != np.uint8 and (picture.min() < 0 or picture.max() > 255):
+            raise EnvironmentFault(
+                f"render() returned numbers from {picture.min()} to {picture.max()}: a picture has bytes, 0 to 255"
+            )
         return picture.astype(np.uint8)
 
 
@@ -207,8 +211,12 @@ def film(agent: Agent, setup: Setup, seed: int, folder: Path, deterministic: boo
             name_prefix=name,
             disable_logger=True,
         )
+    path = folder / f"{name}-episode-0.mp4"
+    path.unlink(missing_ok=True)
     play_one(agent, setup, env, seed, deterministic=deterministic)
-    return folder / f"{name}-episode-0.mp4"
+    if not path.exists():  # an exception of the writer comes while the environment is closed
+        raise Fault(f"{path} could not be written: a warning above says why")
+    return path
 
 
 GIF_WIDTH = 360

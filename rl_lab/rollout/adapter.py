@@ -15,6 +15,7 @@ import random
 import re
 import sysconfig
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -183,6 +184,10 @@ class Innermost(Checked):
         return observation, reward, terminated, truncated, info
 
 
+OPEN: "weakref.WeakValueDictionary[int, gym.Env]" = weakref.WeakValueDictionary()
+"""Environments that functions of the user have made and that are not closed, by id: none may be given out twice."""
+
+
 class Adapter(Checked):
     """Converts the results of an environment to one form, and names the environment if it fails.
 
@@ -219,6 +224,13 @@ class Adapter(Checked):
             self._warn(
                 f"left out of the observations, because they are not numbers: {', '.join(self.observation_mapping.left_out)}"
             )
+        inner = self.observation_mapping.inner_masks() if self._options else []
+        if self.observation_mapping.other_mask and multiprocessing.parent_process() is None:
+            self._warn(self.observation_mapping.other_mask)
+        if inner and multiprocessing.parent_process() is None:
+            self._warn(
+                f"{inner[0]} is observed like any number: a mask is the entry {MASK!r} of the observation itself, or of info"
+            )
         self._action_masks = masks_of(env) if self._options else None
         self.time_limit = time_limit_of(env)
         """Steps after which a TimeLimit truncates an episode; None without one."""
@@ -231,6 +243,7 @@ class Adapter(Checked):
         self._dtype = env.observation_space.dtype
         self._unchecked = BOUNDS_CHECKED
         self._unwatched = RANDOM_CHECKED if index == 0 else 0
+        self._seed: int | None = None
 
     # --- Gymnasium's interface ---------------------------------------------------------------------------------------
 
@@ -240,6 +253,7 @@ class Adapter(Checked):
         score = self._score() if self._unscored else None
         self._unscored = False
         observation, info = super().reset(seed=seed, options=options)
+        self._seed = seed if seed is not None else self._seed
         if before is not None:
             self._watch(before)
         seen, told = self._observed(observation, info)
@@ -267,6 +281,7 @@ class Adapter(Checked):
 
     def close(self) -> None:
         """Close the environment. An exception only causes a warning."""
+        OPEN.pop(id(self.unwrapped), None)
         try:
             super().close()
         except FOREIGN_ERRORS as error:  # results that are complete must not be lost
@@ -336,6 +351,14 @@ class Adapter(Checked):
             self._warn(
                 f"random numbers come from the global {' and '.join(names)}, which all environments of a process share, "
                 "so an episode does not depend on its seed alone: use self.np_random"
+            )
+            self._unwatched = 0
+        inner = self.env.unwrapped
+        drawn = getattr(inner, "_np_random", None) is not None
+        if drawn and self._seed is not None and getattr(inner, "_np_random_seed", None) != self._seed:
+            self._warn(
+                "reset() does not seed self.np_random, so an episode does not depend on its seed alone: begin it with "
+                "super().reset(seed=seed)"
             )
             self._unwatched = 0
 

@@ -35,7 +35,15 @@ class ObservationMapping:
     def __init__(self, space: Space, options: int = 0):
         self.space = space
         self.left_out: list[str] = []
-        self.holds_mask = options > 0 and isinstance(space, spaces.Dict) and _is_mask(space.spaces.get(MASK), options)
+        own = options > 0 and isinstance(space, spaces.Dict) and MASK in space.spaces
+        entries = _entries(space.spaces[MASK]) if own else 0  # type: ignore[attr-defined]
+        self.other_mask = (
+            f"observation[{MASK!r}] has {entries} entries, but the actions have {options} options, so it is observed like any number"
+            if own and entries != options
+            else ""
+        )
+        """A sentence about a part that has the name of a mask, but not its size; empty if there is none."""
+        self.holds_mask = own and entries == options
         self._leaves: list[tuple[Path, Space]] = []  # path and space of each part that holds numbers
         self._collect(space, ())
         if not self._leaves:
@@ -50,6 +58,10 @@ class ObservationMapping:
         parts = [leaf for _, leaf in self._leaves]
         box: Any = first if self._keeps_shape else spaces.flatten_space(spaces.Tuple(parts) if len(parts) > 1 else first)
         self.box: spaces.Box = box
+
+    def inner_masks(self) -> list[str]:
+        """Parts that have the name of a mask and are observed, because they do not stand in the observation itself."""
+        return sorted({_written(path[: path.index(MASK) + 1]) for path, _ in self._leaves if MASK in path[1:]})
 
     def _collect(self, space: Space, path: Path) -> None:
         """Append the parts of a space at ``path`` to ``_leaves`` or ``left_out``."""
@@ -100,9 +112,11 @@ def _written(path: Path) -> str:
     return "observation" + "".join(f"[{key!r}]" for key in path)
 
 
-def _is_mask(space: Space | None, options: int) -> bool:
-    """Whether a space is an array with one number for each of the options."""
-    return isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete)) and int(np.prod(space.shape)) == options
+def _entries(space: Space | None) -> int:
+    """Number of entries of a mask of this space: an array, or a Tuple or Dict of arrays."""
+    if isinstance(space, (spaces.Tuple, spaces.Dict)):
+        return sum(map(_entries, space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces))
+    return int(np.prod(space.shape)) if isinstance(space, (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete)) else 0
 
 
 def _has_numbers(space: Space) -> bool:

@@ -245,11 +245,30 @@ def test_a_long_episode_is_cut_in_its_film(workplace, capsys, monkeypatch):
 def test_a_film_shows_the_actions_of_the_evaluation(workplace, capsys, monkeypatch):
     """Sampled ones with --stochastic."""
     seen = []
-    monkeypatch.setattr(video, "play_one", lambda *arguments, deterministic=True, **rest: seen.append(deterministic))
+    original = video.play_one
+
+    def play(*arguments, deterministic=True, **rest):
+        seen.append(deterministic)
+        return original(*arguments, deterministic=deterministic, **rest)
+
+    monkeypatch.setattr(video, "play_one", play)
     run_train(*SHORT)
     assert evaluate.main([str(only_run()), "--episodes", "1", "--video", "--stochastic"]) == 0
     assert evaluate.main([str(only_run()), "--episodes", "1", "--video"]) == 0
     assert seen == [False, True]
+
+
+def test_a_film_that_is_not_written_is_no_success(workplace, capsys, monkeypatch):
+    """The writer fails while the environment is closed, where exceptions are only told."""
+    from gymnasium.wrappers import RecordVideo
+
+    def fails(self):
+        raise OSError("no codec")
+
+    monkeypatch.setattr(RecordVideo, "stop_recording", fails)
+    run_train(*SHORT)
+    assert evaluate.main([str(only_run()), "--episodes", "1", "--video"]) == 2
+    assert "could not be written" in capsys.readouterr().err
 
 
 def test_what_has_no_pictures_is_not_filmed(workplace, capsys):
