@@ -828,7 +828,7 @@ def check_class(agent_class: type) -> None:
         raise Fault(f"{name}.Config has no total_timesteps: add total_timesteps: int = setting(100_000, 'environment steps')")
     if not issubclass(agent_class, Agent):
         return
-    missing = [method for method in ("build", "step") if getattr(agent_class, method) is getattr(Agent, method)]
+    missing = ["build"] if agent_class.build is Agent.build else []  # an agent that only acts needs no step()
     if agent_class.act is Agent.act and agent_class.greedy is Agent.greedy:
         missing.append("greedy")
     if missing:

@@ -31,7 +31,7 @@ from rl_lab.experiment.preprocessing import arguments_of, as_presets, frames_of,
 from rl_lab.experiment.vector import ProcessVectorEnv, SerialVectorEnv, close_environments
 from rl_lab.experiment.wrapping import Arguments, Wrapper, Wrappers, as_arguments, as_texts, as_wrappers, texts_of, wrap
 from rl_lab.rollout.actions import SpaceActions, options_of
-from rl_lab.rollout.adapter import OPEN, SCORE, Adapter, VectorAdapter, checked_inside, described, masks_of, place_of
+from rl_lab.rollout.adapter import OPEN, SCORE, Adapter, VectorAdapter, checked_inside, described, masks_of, place_of, warn_once
 from rl_lab.rollout.observations import ObservationMapping
 
 BACKENDS = ("auto", "native", "gymnasium")
@@ -207,13 +207,6 @@ def make_one(
         env = setup.maker()
         if not isinstance(env, gym.Env):
             raise Fault(f"{setup.env_id} returned {env!r}, not a gymnasium.Env: return the environment that the function makes")
-        if adapted and not setup.once:
-            if OPEN.get(id(env.unwrapped)) is env.unwrapped:
-                raise Fault(
-                    f"{setup.env_id} returned the same environment again, which would be stepped by several at once: return a new one "
-                    "in every call, or give the environment itself instead of a function"
-                )
-            OPEN[id(env.unwrapped)] = env.unwrapped
         if setup.render and index == 0 and env.render_mode != "human":
             env = gym.wrappers.HumanRendering(with_pictures(env))
     else:
@@ -324,7 +317,22 @@ def _make_copies(setup: Setup, count: int, or_fewer: bool) -> list[gym.Env]:
     made: list[gym.Env] = []
     try:
         while len(made) < count:
-            made.append(make_one(setup, len(made)))
+            env = make_one(setup, len(made))
+            if any(env.unwrapped is other.unwrapped for other in made):
+                if or_fewer:
+                    return made
+                raise Fault(
+                    f"{setup.env_id} returned the same environment again, which {count} would step at once: return a new one in every "
+                    "call, or set num_envs to 1"
+                )
+            if setup.maker is not None and not setup.once:
+                if OPEN.get(id(env.unwrapped)) is env.unwrapped:
+                    warn_once(
+                        f"{setup.env_id} returned the same environment again: an evaluation plays in the environment of the training and "
+                        "breaks its episodes off; return a new one in every call"
+                    )
+                OPEN[id(env.unwrapped)] = env.unwrapped
+            made.append(env)
     except FOREIGN_ERRORS:
         if or_fewer and made:
             return made

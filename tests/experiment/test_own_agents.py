@@ -84,7 +84,6 @@ def test_a_part_that_cannot_be_saved_is_named_before_training(part, workplace):
     [
         ({"saved": ("optimizer", "stream", "missing")}, "saved names 'missing', which build.. does not make"),
         ({"learned": "networks"}, r"learned must be a tuple of names, such as \('networks',\)"),
-        ({"step": Agent.step}, r"Wrong does not define step\(\)"),
         ({"build": Agent.build, "greedy": Agent.greedy}, r"Wrong does not define build\(\) and greedy\(\)"),
         ({"Config": None}, "Wrong has no Config"),
     ],
@@ -94,6 +93,16 @@ def test_wrong_declarations(names, message):
     with pytest.raises(Fault, match=message):
         kind("CartPole-v1", preset=False)
     with pytest.raises((AssertionError, Fault), match=message):
+        check_agent(kind)
+
+
+def test_an_agent_that_only_acts_needs_no_step():
+    kind: Any = type("Acting", (ACTOR_CRITIC,), {"step": Agent.step, "__module__": __name__})
+    agent = kind("CartPole-v1", preset=False)
+    agent.predict(np.zeros(4, np.float32))
+    with pytest.raises(NotImplementedError, match=r"Acting must define step\(\)"):
+        agent.learn(16)
+    with pytest.raises(AssertionError, match=r"Acting must define step\(\)"):
         check_agent(kind)
 
 
