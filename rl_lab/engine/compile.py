@@ -22,7 +22,7 @@ from rl_lab.engine.number import Number, Plain, same_number
 from rl_lab.engine.ops import Tensor
 from rl_lab.engine.ops.creation import as_tensor
 from rl_lab.engine.program import Program, copy_of
-from rl_lab.engine.reads import Settling, fields_of, is_record
+from rl_lab.engine.reads import Settling, fields_of, is_named_tuple, is_record
 from rl_lab.engine.recorder import Recorder
 from rl_lab.engine.tensor import new, view
 from rl_lab.engine.watch import CannotRecord, asks_for_types, watching
@@ -458,11 +458,6 @@ class _Replacements(NamedTuple):
     tensors: Iterator[Tensor]
     numbers: Iterator[Plain | Number]
     copies: dict[int, _CopiedContainer]
-
-
-def is_named_tuple(value: object) -> bool:
-    """Whether a value is a named tuple, whose class takes the elements one by one."""
-    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def _with_fields(record: Any, values: dict[str, Any]) -> Any:

@@ -56,6 +56,11 @@ def same(a: object, b: object) -> bool:
     return type(a) in PLAIN and a == b
 
 
+def is_named_tuple(value: object) -> bool:
+    """Whether a value is a named tuple, whose class takes the elements one by one."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
 def is_record(value: Any) -> bool:
     """Whether a value is a dataclass that is compared by its fields, so that a copy with the same fields can take its place."""
     return is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not object.__hash__
@@ -205,7 +210,7 @@ class Settling:
                 value.clear()
                 value.update(parts)
                 return value
-            return kind(*parts) if hasattr(value, "_fields") else kind(parts)
+            return kind(*parts) if is_named_tuple(value) else kind(parts)
         elif isinstance(value, BaseException):
             if (settled := self(value.args)) is not value.args:
                 value.args = settled

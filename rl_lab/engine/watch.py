@@ -87,7 +87,7 @@ CHANGE_BY_NAME = {"setattr", "delattr"}
 BY_NAME_SLOTS = {"__getattribute__"}
 CHANGE_BY_NAME_SLOTS = {"__setattr__", "__delattr__"}
 READING = (getattr, hasattr, setattr, delattr, vars, dir)
-"""Builtins that read or set attributes; a program sees what they do if a function calls them by their own names."""
+"""Builtins that read or set attributes. What they read is seen only in a function that calls them by their own names."""
 IMPURE_BUILTINS = {"print", "input", "open", "exec", "eval", "globals"}
 IMPURE_MODULES = {"time", "gc", "logging", "secrets", "uuid", "datetime", "subprocess", "socket", "posix", "nt", "_thread"}
 PYTHONS_STREAM = random.random.__self__  # type: ignore[attr-defined]  # the generator behind the functions of module random

@@ -757,7 +757,7 @@ def _alternatives(space: Space) -> str:
 
 
 def finite_metrics(metrics: dict[str, Any], timesteps: int) -> Metrics:
-    """Metrics as numbers. Raises NumericalError, naming the metric, if one is not finite, TypeError if it is no number."""
+    """Metrics as floats. Raises TypeError for a metric that is no number, NumericalError for one that is not finite; both name it."""
     try:
         numbers = {tag: float(value) for tag, value in metrics.items()}
     except (TypeError, ValueError, RuntimeError):

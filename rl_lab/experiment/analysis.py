@@ -197,7 +197,7 @@ def _in_groups(runs: "DataFrame", by: str) -> "DataFrame":
 
 
 def _label(value: Any) -> str:
-    """A setting as a text. A missing value makes floats of the whole numbers beside it."""
+    """A setting as a text. A column with missing values holds its integers as floats."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

@@ -254,9 +254,8 @@ def find_dataset(description: str, envs: VectorEnv) -> Dataset:
         dataset = _from_minari(description, envs)
     else:
         about, dataset = _read_folder(Path(description))
-        if about.get("action_space", str(actions)) != str(
-            actions
-        ):  # actions are scaled to its bounds and counted from its starts
+        # actions are scaled to the bounds of their space and counted from its starts
+        if about.get("action_space", str(actions)) != str(actions):
             raise Fault(f"the actions of {description} are {about['action_space']}, those of the environment {actions}")
     _require_fit(dataset, description, observations, ActionMapping(actions))
     return dataset
@@ -374,7 +373,7 @@ def _from_minari(description: str, envs: VectorEnv) -> Dataset:
         if description.startswith(MINARI):
             name = description.removeprefix(MINARI)
             if not _minari_folder(name).is_dir():
-                raise Fault(f"there is no local Minari dataset {name}: minari list local shows those that exist")
+                raise Fault(f"there is no local Minari dataset {name}; list those that exist by: minari list local")
             found = minari.load_dataset(name)
         else:
             found = minari.MinariDataset(Path(description) / "data")
@@ -524,7 +523,7 @@ def write_minari(dataset: Dataset, name: str, setup: Setup, envs: VectorEnv, abo
 
 
 def _environment_of(setup: Setup, envs: VectorEnv) -> EnvSpec | None:
-    """The specification from which Minari can make the environment of a dataset again; None if what it makes would be another one."""
+    """The specification by which Minari makes the environment again. None if it would make another one, without our wrappers."""
     flat = getattr(envs, "observation_mapping", None)
     changed = setup.wrapper or setup.preprocess or setup.time_aware or setup.frame_stack > 1
     if setup.maker is not None or changed or (flat is not None and not flat.is_identity):

@@ -7,6 +7,7 @@ import numpy as np
 
 import rl_lab as rl
 from rl_lab.engine.errors import ShapeError
+from rl_lab.engine.reads import is_named_tuple
 from rl_lab.serialization import generator_state, set_generator_state
 
 
@@ -98,7 +99,7 @@ def load_part(part: Any, state: Any, name: str) -> Any:
             raise ShapeError(f"{name} has {len(part)} entries, the saved one {len(state)}")
         own = [*part, *[None] * (len(state) - len(part))]
         rows = [load_part(own[i], given, f"{name}[{i}]") for i, given in enumerate(state)]
-        return type(part)(*rows) if hasattr(part, "_fields") else type(part)(rows)
+        return type(part)(*rows) if is_named_tuple(part) else type(part)(rows)
     else:
         return _value(part, state, name)
     return part
